@@ -1,0 +1,1 @@
+//! Every bound in the program, named, with its reason.
