@@ -1,0 +1,449 @@
+//! One TCP or TLS connection: the only owner of armed socket operations.
+//!
+//! A read, once armed, is kept until it completes: dropping it would lose the bytes it completes with. It is therefore
+//! held here as an owned value that can be carried from one phase to the next, into a pool and out of it again. Deadlines
+//! never cancel it; they shut the socket down, and the read ends by itself.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use monoio::buf::IoVecBuf;
+use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable};
+use monoio::net::TcpStream;
+
+use super::deadlines::{Deadline, OnExpiry};
+use crate::limits::{COALESCED_WRITE, TLS_READ_BYTES};
+
+type ReadHalf = OwnedReadHalf<TcpStream>;
+type WriteHalf = OwnedWriteHalf<TcpStream>;
+type ArmedRead = Pin<Box<dyn Future<Output = (ReadHalf, io::Result<usize>, BytesMut)>>>;
+
+/// Both directions of one connection, plain or TLS. Dropping it ends every operation in flight and closes the socket.
+pub struct Transport {
+    // Declared first so that it leaves the deadline table before the descriptor closes.
+    deadline: Deadline,
+    fd: RawFd,
+    peer: SocketAddr,
+    reader: Reader,
+    writer: WriteHalf,
+    tls: Option<Box<RefCell<rustls::Connection>>>,
+    spare: Option<BytesMut>,
+}
+
+enum Reader {
+    Idle(ReadHalf),
+    Armed(ArmedRead),
+    /// Only between taking a half and putting its operation back.
+    Moving,
+}
+
+impl Transport {
+    /// Wraps a connected socket. Nagle's algorithm is switched off: every write here is a whole message or event.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?;
+        let fd = stream.as_raw_fd();
+        let (reader, writer) = stream.into_split();
+        Ok(Self {
+            deadline: Deadline::register(fd),
+            fd,
+            peer,
+            reader: Reader::Idle(reader),
+            writer,
+            tls: None,
+            spare: None,
+        })
+    }
+
+    /// Runs a TLS handshake over the connection. `early` holds bytes already received from the peer.
+    pub async fn start_tls(&mut self, mut session: rustls::Connection, early: &[u8]) -> io::Result<()> {
+        session.set_buffer_limit(None);
+        feed(&mut session, early)?;
+        loop {
+            let outgoing = take_outgoing(&mut session)?;
+            if !outgoing.is_empty() {
+                self.write_raw(Bytes::from(outgoing)).await?;
+            }
+            if !session.is_handshaking() {
+                break;
+            }
+            let received = std::future::poll_fn(|cx| self.poll_read_raw(cx, TLS_READ_BYTES)).await?;
+            if received.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the peer closed the connection during the TLS handshake",
+                ));
+            }
+            feed(&mut session, &received)?;
+            self.give_back(received);
+        }
+        self.tls = Some(Box::new(RefCell::new(session)));
+        Ok(())
+    }
+
+    /// The other end's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the bytes on the wire are encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Ends whatever waits on this connection after `after`: see [`Transport::expired`].
+    pub fn arm_deadline(&self, after: Duration, on: OnExpiry) {
+        self.deadline.arm(after, on);
+    }
+
+    /// Takes the deadline back.
+    pub fn disarm_deadline(&self) {
+        self.deadline.disarm();
+    }
+
+    /// Whether the last deadline set has passed; it stays so until another is set or it is taken back.
+    pub fn expired(&self) -> bool {
+        self.deadline.expired()
+    }
+
+    /// The next bytes from the peer, decrypted; an empty buffer is the end of the stream. Arms a read of at most `size`
+    /// bytes where none is armed; the armed read stays armed when this returns `Pending`.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
+        if self.tls.is_none() {
+            return self.poll_read_raw(cx, size);
+        }
+        loop {
+            if let Some(plain) = self.decrypted()? {
+                return Poll::Ready(Ok(plain));
+            }
+            let received = ready!(self.poll_read_raw(cx, size.max(MIN_TLS_READ)))?;
+            let session = self.tls.as_ref().map(|tls| tls.borrow_mut());
+            if let Some(mut session) = session {
+                feed(&mut session, &received)?;
+            }
+            self.give_back(received);
+        }
+    }
+
+    /// [`Transport::poll_read`] as a future. It may be dropped: the armed read stays with the transport.
+    pub async fn read(&mut self, size: usize) -> io::Result<BytesMut> {
+        std::future::poll_fn(|cx| self.poll_read(cx, size)).await
+    }
+
+    /// Hands a buffer back for the next read, so that a relay allocates once.
+    pub fn give_back(&mut self, buffer: BytesMut) {
+        self.spare = Some(buffer);
+    }
+
+    /// Writes all of `bytes`.
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        let wire = self.seal(bytes)?;
+        self.write_raw(wire).await
+    }
+
+    /// Writes `head` and then `body` with one system call where the body is worth not copying.
+    pub async fn write_message(&mut self, mut head: Vec<u8>, body: Bytes) -> io::Result<()> {
+        if body.is_empty() {
+            return self.write(Bytes::from(head)).await;
+        }
+        if self.tls.is_some() || body.len() <= COALESCED_WRITE {
+            head.extend_from_slice(&body);
+            return self.write(Bytes::from(head)).await;
+        }
+        let pair = Pair::new(Bytes::from(head), body);
+        let (written, pair) = self.writer.writev(pair).await;
+        let written = written?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let [first, second] = pair.rest(written);
+        if !first.is_empty() {
+            self.write_raw(first).await?;
+        }
+        if !second.is_empty() {
+            self.write_raw(second).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a buffer that was read from the other connection and returns it for reuse: the relay's inner step.
+    pub async fn relay(&mut self, buffer: BytesMut) -> io::Result<BytesMut> {
+        if self.tls.is_some() {
+            let wire = self.seal_slice(&buffer)?;
+            self.write_raw(wire).await?;
+            return Ok(buffer);
+        }
+        let (result, buffer) = self.writer.write_all(buffer).await;
+        result?;
+        Ok(buffer)
+    }
+
+    /// Reading and writing at once: the two sides of one connection for a caller that polls both.
+    pub fn split(&mut self) -> (Reading<'_>, Writing<'_>) {
+        (
+            Reading {
+                reader: &mut self.reader,
+                spare: &mut self.spare,
+                tls: self.tls.as_deref(),
+            },
+            Writing {
+                writer: &mut self.writer,
+                tls: self.tls.as_deref(),
+            },
+        )
+    }
+
+    /// Whether the armed read, if any, has ended: on an idle pooled connection that means the peer closed it or spoke out
+    /// of turn. Bytes that belong to TLS alone (session tickets) are taken in and the read is armed again.
+    pub fn poll_quiet(&mut self, cx: &mut Context<'_>, size: usize) -> bool {
+        self.poll_read(cx, size).is_pending()
+    }
+
+    /// Closes with a reset instead of a FIN, so that the peer cannot take the end for a clean one (RFC 9112 section 8).
+    pub fn abort(self) {
+        // Failing to set it leaves an ordinary close, which a framed message still shows as incomplete.
+        let _ = socket2::SockRef::from(&Borrowed(self.fd)).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Tells the peer that nothing more will be sent: `close_notify` on TLS, then FIN.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            let outgoing = {
+                let mut session = tls.borrow_mut();
+                session.send_close_notify();
+                take_outgoing(&mut session)?
+            };
+            self.write_raw(Bytes::from(outgoing)).await?;
+        }
+        shutdown(self.fd, libc::SHUT_WR);
+        Ok(())
+    }
+
+    fn seal(&self, plain: Bytes) -> io::Result<Bytes> {
+        match &self.tls {
+            None => Ok(plain),
+            Some(_) => self.seal_slice(&plain),
+        }
+    }
+
+    fn seal_slice(&self, plain: &[u8]) -> io::Result<Bytes> {
+        match &self.tls {
+            None => Ok(Bytes::copy_from_slice(plain)),
+            Some(tls) => encrypt(&mut tls.borrow_mut(), plain),
+        }
+    }
+
+    fn decrypted(&mut self) -> io::Result<Option<BytesMut>> {
+        let (mut reading, _) = self.split();
+        reading.decrypted()
+    }
+
+    async fn write_raw(&mut self, wire: Bytes) -> io::Result<()> {
+        self.writer.write_all(wire).await.0
+    }
+
+    fn poll_read_raw(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
+        let (mut reading, _) = self.split();
+        reading.poll_read_raw(cx, size)
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        // An operation in flight holds the descriptor open; ending it lets the socket close now rather than at its end.
+        if matches!(self.reader, Reader::Armed(_)) {
+            shutdown(self.fd, libc::SHUT_RDWR);
+        }
+    }
+}
+
+/// The receiving side of a [`Transport`] that is being written at the same time.
+pub struct Reading<'a> {
+    reader: &'a mut Reader,
+    spare: &'a mut Option<BytesMut>,
+    tls: Option<&'a RefCell<rustls::Connection>>,
+}
+
+impl Reading<'_> {
+    /// As [`Transport::poll_read`].
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
+        let Some(tls) = self.tls else {
+            return self.poll_read_raw(cx, size);
+        };
+        loop {
+            if let Some(plain) = self.decrypted()? {
+                return Poll::Ready(Ok(plain));
+            }
+            let received = ready!(self.poll_read_raw(cx, size.max(MIN_TLS_READ)))?;
+            feed(&mut tls.borrow_mut(), &received)?;
+            *self.spare = Some(received);
+        }
+    }
+
+    fn decrypted(&mut self) -> io::Result<Option<BytesMut>> {
+        let Some(tls) = self.tls else { return Ok(None) };
+        let mut session = tls.borrow_mut();
+        let mut reader = session.reader();
+        let mut plain = BytesMut::new();
+        loop {
+            match reader.fill_buf() {
+                Ok([]) => return Ok(Some(plain)),
+                Ok(chunk) => {
+                    let length = chunk.len();
+                    plain.extend_from_slice(chunk);
+                    reader.consume(length);
+                    if plain.len() >= TLS_READ_BYTES {
+                        return Ok(Some(plain));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(if plain.is_empty() { None } else { Some(plain) });
+                }
+                Err(_) if !plain.is_empty() => return Ok(Some(plain)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn poll_read_raw(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
+        if let Reader::Idle(_) = self.reader {
+            let Reader::Idle(mut half) = std::mem::replace(self.reader, Reader::Moving) else {
+                unreachable!("just matched");
+            };
+            let buffer = fresh_buffer(self.spare.take(), size);
+            *self.reader = Reader::Armed(Box::pin(async move {
+                let (result, buffer) = half.read(buffer).await;
+                (half, result, buffer)
+            }));
+        }
+        let Reader::Armed(armed) = self.reader else {
+            unreachable!("a reader is idle or armed whenever it is polled");
+        };
+        let (half, result, buffer) = ready!(armed.as_mut().poll(cx));
+        *self.reader = Reader::Idle(half);
+        Poll::Ready(result.map(|_| buffer))
+    }
+}
+
+/// The sending side of a [`Transport`] that is being read at the same time.
+pub struct Writing<'a> {
+    writer: &'a mut WriteHalf,
+    tls: Option<&'a RefCell<rustls::Connection>>,
+}
+
+impl Writing<'_> {
+    /// Writes all of `bytes`.
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        let wire = match self.tls {
+            None => bytes,
+            Some(tls) => encrypt(&mut tls.borrow_mut(), &bytes)?,
+        };
+        self.writer.write_all(wire).await.0
+    }
+}
+
+/// A smaller read of a TLS stream would leave most records in two pieces.
+const MIN_TLS_READ: usize = 1024;
+
+fn fresh_buffer(spare: Option<BytesMut>, size: usize) -> BytesMut {
+    match spare {
+        Some(mut buffer) if buffer.capacity() >= size && buffer.capacity() <= size * 2 => {
+            buffer.clear();
+            buffer
+        }
+        _ => BytesMut::with_capacity(size),
+    }
+}
+
+fn feed(session: &mut rustls::Connection, mut wire: &[u8]) -> io::Result<()> {
+    if wire.is_empty() && !session.is_handshaking() {
+        // Zero bytes tell rustls of the end of the stream, so that it can tell a truncated one from a closed one.
+        session.read_tls(&mut wire)?;
+        return Ok(());
+    }
+    while !wire.is_empty() {
+        session.read_tls(&mut wire)?;
+        session
+            .process_new_packets()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+    Ok(())
+}
+
+fn encrypt(session: &mut rustls::Connection, plain: &[u8]) -> io::Result<Bytes> {
+    session.writer().write_all(plain)?;
+    take_outgoing(session).map(Bytes::from)
+}
+
+fn take_outgoing(session: &mut rustls::Connection) -> io::Result<Vec<u8>> {
+    let mut outgoing = Vec::new();
+    while session.wants_write() {
+        session.write_tls(&mut outgoing)?;
+    }
+    Ok(outgoing)
+}
+
+fn shutdown(fd: RawFd, how: libc::c_int) {
+    // SAFETY: shutdown(2) takes any integer; `fd` belongs to a live transport, and a socket already shut down answers ENOTCONN,
+    // which is as good.
+    unsafe {
+        libc::shutdown(fd, how);
+    }
+}
+
+/// Lends a descriptor to socket2 without owning it.
+struct Borrowed(RawFd);
+
+impl std::os::fd::AsFd for Borrowed {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        // SAFETY: only made from the descriptor of a transport that is alive for the whole call.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// Two buffers written by one `writev`.
+struct Pair {
+    vectors: Box<[libc::iovec; 2]>,
+    parts: [Bytes; 2],
+}
+
+impl Pair {
+    fn new(first: Bytes, second: Bytes) -> Self {
+        let vector = |part: &Bytes| libc::iovec {
+            iov_base: part.as_ptr() as *mut libc::c_void,
+            iov_len: part.len(),
+        };
+        Self {
+            vectors: Box::new([vector(&first), vector(&second)]),
+            parts: [first, second],
+        }
+    }
+
+    /// What is left after `written` bytes.
+    fn rest(self, written: usize) -> [Bytes; 2] {
+        let [first, second] = self.parts;
+        let of_first = written.min(first.len());
+        let of_second = (written - of_first).min(second.len());
+        [first.slice(of_first..), second.slice(of_second..)]
+    }
+}
+
+// SAFETY: the vectors live in a box and point into `Bytes` owned beside them, so neither moves nor is freed while the runtime
+// holds the value; there are exactly two.
+unsafe impl IoVecBuf for Pair {
+    fn read_iovec_ptr(&self) -> *const libc::iovec {
+        self.vectors.as_ptr()
+    }
+
+    fn read_iovec_len(&self) -> usize {
+        self.vectors.len()
+    }
+}
+
