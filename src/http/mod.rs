@@ -1,1 +1,11 @@
+//! Sans-I/O HTTP/1.1: heads, framing and chunks as functions over bytes (RFC 9110, RFC 9112).
 
+pub mod chunked;
+mod fields;
+mod request;
+mod response;
+pub mod write;
+
+pub use fields::{HeadError, HeadLimits, Span, Version};
+pub use request::{Method, RequestFraming, RequestHead};
+pub use response::{ResponseFraming, ResponseHead};

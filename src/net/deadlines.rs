@@ -1,1 +1,294 @@
+//! Deadlines of the sockets of one data thread.
+//!
+//! A deadline never cancels an operation: cancelling loses bytes on io_uring and poisons the descriptor on epoll. It shuts
+//! the socket down, and whatever is armed on it ends by itself. One coarse ticker serves all sockets of a thread.
 
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use quanta::Instant;
+
+use super::task;
+use crate::limits::DEADLINE_TICK;
+
+/// What a passed deadline does to the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExpiry {
+    /// Ends reads; an answer can still be written.
+    ShutRead,
+    /// Ends both directions.
+    ShutBoth,
+}
+
+/// The place of one socket in its thread's table. Leaves it when dropped.
+pub struct Deadline {
+    index: usize,
+    /// The table is the thread's own.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Deadline {
+    /// Enters a socket, with no deadline set.
+    pub fn register(fd: RawFd) -> Self {
+        TABLE.with_borrow_mut(|table| {
+            let entry = Entry {
+                fd,
+                at: None,
+                on: OnExpiry::ShutBoth,
+                expired: false,
+            };
+            let index = match table.free.pop() {
+                Some(index) => {
+                    table.entries[index] = entry;
+                    index
+                }
+                None => {
+                    table.entries.push(entry);
+                    table.entries.len() - 1
+                }
+            };
+            Self {
+                index,
+                _not_send: PhantomData,
+            }
+        })
+    }
+
+    /// Sets the deadline `after` from now, in place of an earlier one. It passes at most two ticks late.
+    pub fn arm(&self, after: Duration, on: OnExpiry) {
+        let at = Instant::now() + after;
+        let start = TABLE.with_borrow_mut(|table| {
+            let entry = &mut table.entries[self.index];
+            if entry.at.is_none() {
+                table.armed += 1;
+            }
+            entry.at = Some(at);
+            entry.on = on;
+            entry.expired = false;
+            if table.earliest.is_none_or(|earliest| at < earliest) {
+                table.earliest = Some(at);
+            }
+            !std::mem::replace(&mut table.ticking, true)
+        });
+        if start {
+            task::spawn("deadline ticker", tick());
+        }
+    }
+
+    /// Takes the deadline back.
+    pub fn disarm(&self) {
+        TABLE.with_borrow_mut(|table| {
+            let entry = &mut table.entries[self.index];
+            entry.expired = false;
+            if entry.at.take().is_some() {
+                table.armed -= 1;
+            }
+        });
+    }
+
+    /// Whether the deadline has passed; true until another is set or this one is taken back.
+    pub fn expired(&self) -> bool {
+        TABLE.with_borrow(|table| table.entries[self.index].expired)
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        // The thread's table may be gone before the last socket when the thread ends.
+        let _ = TABLE.try_with(|table| {
+            let mut table = table.borrow_mut();
+            if table.entries[self.index].at.take().is_some() {
+                table.armed -= 1;
+            }
+            table.entries[self.index].fd = -1;
+            table.free.push(self.index);
+        });
+    }
+}
+
+/// Calls `f` about once a second on this thread until it answers false.
+pub fn every_second(f: impl FnMut() -> bool + 'static) {
+    HOOKS.with_borrow_mut(|hooks| hooks.push(Box::new(f)));
+    let start = TABLE.with_borrow_mut(|table| !std::mem::replace(&mut table.ticking, true));
+    if start {
+        task::spawn("deadline ticker", tick());
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    entries: Vec<Entry>,
+    free: Vec<usize>,
+    /// No entry is due before this; it may be earlier than the earliest entry.
+    earliest: Option<Instant>,
+    armed: usize,
+    ticking: bool,
+}
+
+struct Entry {
+    fd: RawFd,
+    at: Option<Instant>,
+    on: OnExpiry,
+    expired: bool,
+}
+
+type Hook = Box<dyn FnMut() -> bool>;
+
+thread_local! {
+    static TABLE: RefCell<Table> = RefCell::default();
+    static HOOKS: RefCell<Vec<Hook>> = const { RefCell::new(Vec::new()) };
+    static LAST_SECOND: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+async fn tick() {
+    loop {
+        let (armed, hooks) = (
+            TABLE.with_borrow(|table| table.armed),
+            HOOKS.with_borrow(|hooks| !hooks.is_empty()),
+        );
+        if armed == 0 && !hooks {
+            TABLE.with_borrow_mut(|table| table.ticking = false);
+            return;
+        }
+        // With only hooks to run a second is soon enough, but a deadline may be set meanwhile: it must not wait for that.
+        monoio::time::sleep(DEADLINE_TICK).await;
+        let now = Instant::now();
+        expire(now);
+        run_hooks(now);
+    }
+}
+
+fn expire(now: Instant) {
+    TABLE.with_borrow_mut(|table| {
+        if table.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
+        let mut earliest = None;
+        let mut passed = 0;
+        for entry in &mut table.entries {
+            let Some(at) = entry.at else { continue };
+            if now < at {
+                earliest = Some(earliest.map_or(at, |other: Instant| other.min(at)));
+                continue;
+            }
+            entry.at = None;
+            entry.expired = true;
+            passed += 1;
+            shut(entry.fd, entry.on);
+        }
+        table.armed -= passed;
+        table.earliest = earliest;
+    });
+}
+
+fn run_hooks(now: Instant) {
+    let due = LAST_SECOND
+        .get()
+        .is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1));
+    if !due {
+        return;
+    }
+    LAST_SECOND.set(Some(now));
+    // Taken out while they run: a hook may close sockets or add a hook.
+    let mut hooks = HOOKS.take();
+    hooks.retain_mut(|hook| hook());
+    HOOKS.with_borrow_mut(|added| hooks.append(added));
+    HOOKS.set(hooks);
+}
+
+fn shut(fd: RawFd, on: OnExpiry) {
+    let how = match on {
+        OnExpiry::ShutRead => libc::SHUT_RD,
+        OnExpiry::ShutBoth => libc::SHUT_RDWR,
+    };
+    // SAFETY: shutdown(2) takes any integer; a registered descriptor is open, since a transport leaves the table before it
+    // closes, and a socket the peer already reset answers ENOTCONN, which changes nothing.
+    unsafe {
+        libc::shutdown(fd, how);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::driver::{DriverChoice, Runtime};
+    use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+    use monoio::net::TcpStream;
+    use std::os::fd::AsRawFd;
+
+    fn on_both_drivers(test: impl AsyncFn()) {
+        for choice in [DriverChoice::Epoll, DriverChoice::Auto] {
+            let (mut runtime, _) = Runtime::build(choice).expect("a runtime");
+            runtime.block_on(test());
+        }
+    }
+
+    fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let far =
+            std::net::TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        let (near, _) = listener.accept().expect("accept");
+        near.set_nonblocking(true).expect("non-blocking");
+        (TcpStream::from_std(near).expect("from std"), far)
+    }
+
+    #[test]
+    fn a_passed_deadline_ends_an_armed_read_and_leaves_writing() {
+        on_both_drivers(async || {
+            let (mut near, mut far) = pair();
+            let deadline = Deadline::register(near.as_raw_fd());
+            deadline.arm(Duration::from_millis(30), OnExpiry::ShutRead);
+            let (read, _) = near.read(vec![0; 16]).await;
+            assert_eq!(read.expect("an end, not an error"), 0);
+            assert!(deadline.expired());
+            near.write_all(b"late".to_vec())
+                .await
+                .0
+                .expect("still writable");
+            let mut received = [0; 4];
+            std::io::Read::read_exact(&mut far, &mut received).expect("received");
+            assert_eq!(&received, b"late");
+        });
+    }
+
+    #[test]
+    fn a_deadline_taken_back_or_moved_does_not_fire() {
+        on_both_drivers(async || {
+            let (mut near, mut far) = pair();
+            let deadline = Deadline::register(near.as_raw_fd());
+            deadline.arm(Duration::from_millis(20), OnExpiry::ShutBoth);
+            deadline.disarm();
+            monoio::time::sleep(Duration::from_millis(60)).await;
+            assert!(!deadline.expired());
+            deadline.arm(Duration::from_millis(20), OnExpiry::ShutBoth);
+            deadline.arm(Duration::from_secs(60), OnExpiry::ShutBoth);
+            monoio::time::sleep(Duration::from_millis(60)).await;
+            assert!(!deadline.expired());
+            std::io::Write::write_all(&mut far, b"x").expect("write");
+            assert_eq!(near.read(vec![0; 16]).await.0.expect("read"), 1);
+        });
+    }
+
+    #[test]
+    fn a_dropped_entry_is_reused_and_hooks_run_until_they_decline() {
+        on_both_drivers(async || {
+            let first = Deadline::register(-1);
+            let index = first.index;
+            drop(first);
+            assert_eq!(Deadline::register(-1).index, index);
+            let calls = std::rc::Rc::new(Cell::new(0));
+            let counted = calls.clone();
+            LAST_SECOND.set(None);
+            every_second(move || {
+                counted.set(counted.get() + 1);
+                false
+            });
+            while calls.get() == 0 {
+                monoio::time::sleep(DEADLINE_TICK).await;
+            }
+            assert_eq!(calls.get(), 1);
+        });
+    }
+}

@@ -2,8 +2,9 @@
 
 pub mod deadlines;
 pub mod driver;
-pub mod mailbox;
+pub mod http1;
 pub mod origin;
-pub mod resolver;
+pub mod pool;
+pub mod pump;
 pub mod task;
-pub mod tls;
+pub mod transport;

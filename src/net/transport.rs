@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use monoio::buf::IoVecBuf;
-use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable};
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable,
+};
 use monoio::net::TcpStream;
 
 use super::deadlines::{Deadline, OnExpiry};
@@ -63,7 +65,11 @@ impl Transport {
     }
 
     /// Runs a TLS handshake over the connection. `early` holds bytes already received from the peer.
-    pub async fn start_tls(&mut self, mut session: rustls::Connection, early: &[u8]) -> io::Result<()> {
+    pub async fn start_tls(
+        &mut self,
+        mut session: rustls::Connection,
+        early: &[u8],
+    ) -> io::Result<()> {
         session.set_buffer_limit(None);
         feed(&mut session, early)?;
         loop {
@@ -74,7 +80,8 @@ impl Transport {
             if !session.is_handshaking() {
                 break;
             }
-            let received = std::future::poll_fn(|cx| self.poll_read_raw(cx, TLS_READ_BYTES)).await?;
+            let received =
+                std::future::poll_fn(|cx| self.poll_read_raw(cx, TLS_READ_BYTES)).await?;
             if received.is_empty() {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
@@ -116,20 +123,7 @@ impl Transport {
     /// The next bytes from the peer, decrypted; an empty buffer is the end of the stream. Arms a read of at most `size`
     /// bytes where none is armed; the armed read stays armed when this returns `Pending`.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
-        if self.tls.is_none() {
-            return self.poll_read_raw(cx, size);
-        }
-        loop {
-            if let Some(plain) = self.decrypted()? {
-                return Poll::Ready(Ok(plain));
-            }
-            let received = ready!(self.poll_read_raw(cx, size.max(MIN_TLS_READ)))?;
-            let session = self.tls.as_ref().map(|tls| tls.borrow_mut());
-            if let Some(mut session) = session {
-                feed(&mut session, &received)?;
-            }
-            self.give_back(received);
-        }
+        self.split().0.poll_read(cx, size)
     }
 
     /// [`Transport::poll_read`] as a future. It may be dropped: the armed read stays with the transport.
@@ -240,18 +234,12 @@ impl Transport {
         }
     }
 
-    fn decrypted(&mut self) -> io::Result<Option<BytesMut>> {
-        let (mut reading, _) = self.split();
-        reading.decrypted()
-    }
-
     async fn write_raw(&mut self, wire: Bytes) -> io::Result<()> {
-        self.writer.write_all(wire).await.0
+        self.writer.write_all(wire).await.0.map(drop)
     }
 
     fn poll_read_raw(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
-        let (mut reading, _) = self.split();
-        reading.poll_read_raw(cx, size)
+        self.split().0.poll_read_raw(cx, size)
     }
 }
 
@@ -345,7 +333,7 @@ impl Writing<'_> {
             None => bytes,
             Some(tls) => encrypt(&mut tls.borrow_mut(), &bytes)?,
         };
-        self.writer.write_all(wire).await.0
+        self.writer.write_all(wire).await.0.map(drop)
     }
 }
 
@@ -446,4 +434,3 @@ unsafe impl IoVecBuf for Pair {
         self.vectors.len()
     }
 }
-

@@ -1,0 +1,354 @@
+//! What request and response heads share: the end of a head, its fields, and the rules that both obey.
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, LEADING_EMPTY_LINES_MAX};
+
+/// A range of bytes inside a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// Where `part` lies in `whole`, of which it must be a slice.
+    pub(super) fn of(whole: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        Self {
+            start: start as u32,
+            end: (start + part.len()) as u32,
+        }
+    }
+
+    pub(super) fn slice(self, whole: &[u8]) -> &[u8] {
+        &whole[self.start as usize..self.end as usize]
+    }
+}
+
+/// Minor versions of HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// No keep-alive unless asked for, no chunks.
+    Http10,
+    /// RFC 9112.
+    Http11,
+}
+
+/// Bounds of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes from the first of the start line to the last of the empty line.
+    pub bytes: usize,
+    /// Number of header fields.
+    pub headers: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            bytes: HEAD_BYTES_MAX,
+            headers: HEADERS_MAX,
+        }
+    }
+}
+
+/// Why a head is refused. A message that could be read in two ways is never passed on (RFC 9112 section 11.2).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not a head at all.
+    #[error("malformed {part}: {reason}")]
+    Malformed {
+        /// Start line or header fields.
+        part: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A line ends with a bare LF, or holds a bare CR (RFC 9112 section 2.2).
+    #[error("line ending at byte {0} is not CR LF")]
+    LineEnding(usize),
+    /// A field breaks a rule.
+    #[error("header {name}: {reason}")]
+    Field {
+        /// The field's name.
+        name: &'static str,
+        /// The rule it breaks.
+        reason: &'static str,
+    },
+    /// A transfer coding other than chunked.
+    #[error("header transfer-encoding: only chunked is implemented")]
+    TransferCoding,
+    /// CONNECT, or another method this end does not speak.
+    #[error("method {0} is not implemented")]
+    Method(&'static str),
+    /// Not HTTP/1.0 or HTTP/1.1.
+    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    Version,
+    /// The head is longer than its bound.
+    #[error("head is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The head has more fields than its bound.
+    #[error("head has more than {0} header fields")]
+    TooManyHeaders(usize),
+}
+
+impl HeadError {
+    /// The status a server answers with (RFC 9110 section 15).
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Malformed { .. } | Self::LineEnding(_) | Self::Field { .. } => 400,
+            Self::TransferCoding | Self::Method(_) => 501,
+            Self::Version => 505,
+            Self::TooLarge(_) | Self::TooManyHeaders(_) => 431,
+        }
+    }
+}
+
+/// Finds the end of the head at the front of `buffer` and checks its line endings; `scanned` keeps repeated calls linear.
+pub(super) fn find_end(
+    buffer: &mut BytesMut,
+    scanned: &mut usize,
+    limits: &HeadLimits,
+) -> Result<Option<usize>, HeadError> {
+    skip_empty_lines(buffer, scanned)?;
+    let from = scanned.saturating_sub(3);
+    let Some(position) = memchr::memmem::find(&buffer[from..], b"\r\n\r\n") else {
+        *scanned = buffer.len();
+        // A bare LF would keep the end from ever being found: say so now rather than time out.
+        check_line_endings(&buffer[..buffer.len().saturating_sub(1)])?;
+        return match buffer.len() > limits.bytes {
+            true => Err(HeadError::TooLarge(limits.bytes)),
+            false => Ok(None),
+        };
+    };
+    let end = from + position + 4;
+    if end > limits.bytes {
+        return Err(HeadError::TooLarge(limits.bytes));
+    }
+    check_line_endings(&buffer[..end])?;
+    Ok(Some(end))
+}
+
+/// Drops empty lines before a start line (RFC 9112 section 2.2), but not any number of them.
+fn skip_empty_lines(buffer: &mut BytesMut, scanned: &mut usize) -> Result<(), HeadError> {
+    let mut lines = 0;
+    while buffer.starts_with(b"\r\n") {
+        lines += 1;
+        if lines > LEADING_EMPTY_LINES_MAX {
+            return Err(HeadError::Malformed {
+                part: "start line",
+                reason: "empty lines before it",
+            });
+        }
+        let _ = buffer.split_to(2);
+        *scanned = 0;
+    }
+    Ok(())
+}
+
+fn check_line_endings(head: &[u8]) -> Result<(), HeadError> {
+    for position in memchr::memchr2_iter(b'\r', b'\n', head) {
+        let paired = match head[position] {
+            b'\r' => head.get(position + 1).is_none_or(|&next| next == b'\n'),
+            _ => position > 0 && head[position - 1] == b'\r',
+        };
+        if !paired {
+            return Err(HeadError::LineEnding(position));
+        }
+    }
+    Ok(())
+}
+
+/// The fields of a head and what was decided about them in one pass.
+#[derive(Debug, Clone)]
+pub(super) struct Fields {
+    pub bytes: Bytes,
+    spans: SmallVec<[(Span, Span); 24]>,
+    pub content_length: Option<u64>,
+    pub chunked: bool,
+    pub transfer_encoding: bool,
+    pub close: bool,
+    pub keep_alive: bool,
+    pub connection_upgrade: bool,
+    connection: SmallVec<[Span; 2]>,
+    pub host: Option<Span>,
+    pub hosts: usize,
+    pub expect_continue: bool,
+    pub upgrade: Option<Span>,
+}
+
+impl Fields {
+    /// `headers` are slices of `bytes`.
+    pub fn read(
+        bytes: Bytes,
+        headers: &[httparse::Header<'_>],
+        whole: &[u8],
+    ) -> Result<Self, HeadError> {
+        let mut fields = Self {
+            bytes,
+            spans: SmallVec::with_capacity(headers.len()),
+            content_length: None,
+            chunked: false,
+            transfer_encoding: false,
+            close: false,
+            keep_alive: false,
+            connection_upgrade: false,
+            connection: SmallVec::new(),
+            host: None,
+            hosts: 0,
+            expect_continue: false,
+            upgrade: None,
+        };
+        for header in headers {
+            let (name, value) = (header.name.as_bytes(), header.value.trim_ascii_end());
+            fields
+                .spans
+                .push((Span::of(whole, name), Span::of(whole, value)));
+            fields.note(name, value, Span::of(whole, value))?;
+        }
+        if fields.transfer_encoding && fields.content_length.is_some() {
+            return Err(HeadError::Field {
+                name: "content-length",
+                reason: "stands beside transfer-encoding (RFC 9112 section 6.3)",
+            });
+        }
+        Ok(fields)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let name = name.as_bytes();
+        self.spans
+            .iter()
+            .find(|(key, _)| key.slice(&self.bytes).eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.slice(&self.bytes))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.spans
+            .iter()
+            .map(|(name, value)| (name.slice(&self.bytes), value.slice(&self.bytes)))
+    }
+
+    /// Whether a field is about this connection alone (RFC 9110 section 7.6.1).
+    pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
+        const FIXED: [&[u8]; 8] = [
+            b"connection",
+            b"keep-alive",
+            b"proxy-connection",
+            b"proxy-authenticate",
+            b"proxy-authorization",
+            b"te",
+            b"transfer-encoding",
+            b"upgrade",
+        ];
+        FIXED.iter().any(|fixed| fixed.eq_ignore_ascii_case(name))
+            || name.eq_ignore_ascii_case(b"trailer")
+            || self
+                .connection
+                .iter()
+                .any(|span| span.slice(&self.bytes).eq_ignore_ascii_case(name))
+    }
+
+    fn note(&mut self, name: &[u8], value: &[u8], span: Span) -> Result<(), HeadError> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.host = Some(span);
+                self.hosts += 1;
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expect_continue = value.eq_ignore_ascii_case(b"100-continue");
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = Some(span),
+            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value, span),
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.note_length(value)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_coding(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_connection(&mut self, value: &[u8], span: Span) {
+        let mut at = span.start;
+        for part in value.split(|&byte| byte == b',') {
+            let token = part.trim_ascii();
+            let lead = part.len() - part.trim_ascii_start().len();
+            if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if token.eq_ignore_ascii_case(b"upgrade") {
+                self.connection_upgrade = true;
+            } else if !token.is_empty() {
+                let start = at + lead as u32;
+                self.connection.push(Span {
+                    start,
+                    end: start + token.len() as u32,
+                });
+            }
+            at += part.len() as u32 + 1;
+        }
+    }
+
+    fn note_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        let field = |reason| HeadError::Field {
+            name: "content-length",
+            reason,
+        };
+        if self.content_length.is_some() {
+            return Err(field("stands more than once"));
+        }
+        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            return Err(field("is not a plain decimal number"));
+        }
+        let length = value.iter().try_fold(0u64, |sum, digit| {
+            sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+        });
+        self.content_length = Some(length.ok_or_else(|| field("is too large"))?);
+        Ok(())
+    }
+
+    fn note_coding(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        if self.transfer_encoding {
+            return Err(HeadError::Field {
+                name: "transfer-encoding",
+                reason: "stands more than once",
+            });
+        }
+        self.transfer_encoding = true;
+        self.chunked = value.eq_ignore_ascii_case(b"chunked");
+        if self.chunked {
+            return Ok(());
+        }
+        let has_chunked = memchr::memmem::find(&value.to_ascii_lowercase(), b"chunked").is_some();
+        Err(match has_chunked || value.is_empty() {
+            true => HeadError::Field {
+                name: "transfer-encoding",
+                reason: "must be exactly one chunked",
+            },
+            false => HeadError::TransferCoding,
+        })
+    }
+}
+
+/// httparse's errors in this room's words.
+pub(super) fn malformed(error: httparse::Error, limits: &HeadLimits) -> HeadError {
+    let (part, reason) = match error {
+        httparse::Error::TooManyHeaders => return HeadError::TooManyHeaders(limits.headers),
+        httparse::Error::Version => return HeadError::Version,
+        httparse::Error::HeaderName => (
+            "header fields",
+            "invalid byte in a field name, or a space before the colon",
+        ),
+        httparse::Error::HeaderValue => (
+            "header fields",
+            "invalid byte in a field value, or a folded line",
+        ),
+        httparse::Error::NewLine => ("header fields", "invalid line ending"),
+        httparse::Error::Status => ("start line", "invalid status"),
+        httparse::Error::Token => ("start line", "invalid byte"),
+    };
+    HeadError::Malformed { part, reason }
+}

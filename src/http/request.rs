@@ -1,0 +1,451 @@
+//! The head of a request.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+
+use super::fields::{Fields, HeadError, HeadLimits, Span, Version, find_end, malformed};
+use crate::limits::HEADERS_MAX;
+
+/// Request methods (RFC 9110 section 9, RFC 5789).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Patch,
+    Trace,
+    Other,
+}
+
+/// How a request's body is framed (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestFraming {
+    /// No body.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// A request's head: its bytes, and where in them the parts lie.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    fields: Fields,
+    method: Method,
+    method_span: Span,
+    target: Span,
+    query: Option<Span>,
+    authority: Option<Span>,
+    version: Version,
+}
+
+impl RequestHead {
+    /// Takes a whole head off the front of `buffer` and leaves what follows it. `None`: more bytes are needed. `scanned`
+    /// starts at 0 and belongs to the caller between calls: it keeps a head that comes byte by byte linear.
+    pub fn take(
+        buffer: &mut BytesMut,
+        scanned: &mut usize,
+        limits: &HeadLimits,
+    ) -> Result<Option<Self>, HeadError> {
+        let Some(end) = find_end(buffer, scanned, limits)? else {
+            return Ok(None);
+        };
+        *scanned = 0;
+        let bytes = buffer.split_to(end).freeze();
+        Self::parse(bytes, limits).map(Some)
+    }
+
+    fn parse(bytes: Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
+        if bytes.starts_with(b"PRI * HTTP/2.0") {
+            return Err(HeadError::Version);
+        }
+        let mut storage = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let bound = limits.headers.min(HEADERS_MAX);
+        let mut request = httparse::Request::new(&mut []);
+        let whole = bytes.clone();
+        request
+            .parse_with_uninit_headers(&whole, &mut storage[..bound])
+            .map_err(|error| malformed(error, limits))?;
+        let (Some(method), Some(target), Some(version)) =
+            (request.method, request.path, request.version)
+        else {
+            return Err(HeadError::Malformed {
+                part: "start line",
+                reason: "incomplete",
+            });
+        };
+        let fields = Fields::read(bytes, request.headers, &whole)?;
+        let mut head = Self {
+            fields,
+            method: Method::from_token(method)?,
+            method_span: Span::of(&whole, method.as_bytes()),
+            target: Span::of(&whole, target.as_bytes()),
+            query: None,
+            authority: None,
+            version: if version == 0 {
+                Version::Http10
+            } else {
+                Version::Http11
+            },
+        };
+        head.split_target(target, &whole)?;
+        head.check_host()?;
+        if head.fields.chunked && head.version == Version::Http10 {
+            return Err(HeadError::Field {
+                name: "transfer-encoding",
+                reason: "does not exist in HTTP/1.0",
+            });
+        }
+        Ok(head)
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The method's token as sent.
+    pub fn method_str(&self) -> &str {
+        self.text(self.method_span)
+    }
+
+    /// The target in origin form, undecoded; an absolute target without its scheme and authority.
+    pub fn target(&self) -> &str {
+        self.text(self.target)
+    }
+
+    /// The target's path, undecoded.
+    pub fn path(&self) -> &str {
+        let end = self.query.map_or(self.target.end, |query| query.start - 1);
+        self.text(Span {
+            start: self.target.start,
+            end,
+        })
+    }
+
+    /// What follows the target's first `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|query| self.text(query))
+    }
+
+    /// HTTP/1.0 or HTTP/1.1.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The authority of an absolute target, else the `Host` field (RFC 9112 section 3.2.2).
+    pub fn host(&self) -> Option<&str> {
+        self.authority
+            .or(self.fields.host)
+            .map(|span| self.text(span))
+    }
+
+    /// How the body is framed.
+    pub fn framing(&self) -> RequestFraming {
+        match (self.fields.chunked, self.fields.content_length) {
+            (true, _) => RequestFraming::Chunked,
+            (false, Some(length)) => RequestFraming::Length(length),
+            (false, None) => RequestFraming::None,
+        }
+    }
+
+    /// Whether the client wants the connection kept (RFC 9112 section 9.3).
+    pub fn keep_alive(&self) -> bool {
+        match self.version {
+            Version::Http11 => !self.fields.close,
+            Version::Http10 => self.fields.keep_alive && !self.fields.close,
+        }
+    }
+
+    /// Whether the client waits for `100 Continue`; never so in HTTP/1.0 (RFC 9110 section 10.1.1).
+    pub fn expect_continue(&self) -> bool {
+        self.fields.expect_continue && self.version == Version::Http11
+    }
+
+    /// The protocol asked for by `Upgrade`, where `Connection` names it too.
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        let span = self
+            .fields
+            .upgrade
+            .filter(|_| self.fields.connection_upgrade)?;
+        Some(span.slice(&self.fields.bytes))
+    }
+
+    /// The first field called `name`, in any case.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.fields.get(name)
+    }
+
+    /// All fields in order: names as sent, values without the white space around them.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter()
+    }
+
+    /// Whether a field is about this connection alone (RFC 9110 section 7.6.1).
+    pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
+        self.fields.is_hop_by_hop(name)
+    }
+
+    /// The head's bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.fields.bytes
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // Methods and targets were checked to be ASCII; a host that is not text is no host.
+        std::str::from_utf8(span.slice(&self.fields.bytes)).unwrap_or_default()
+    }
+
+    /// Origin form, absolute form or, for OPTIONS, `*` (RFC 9112 section 3.2).
+    fn split_target(&mut self, target: &str, whole: &[u8]) -> Result<(), HeadError> {
+        let malformed = |reason| HeadError::Malformed {
+            part: "request target",
+            reason,
+        };
+        if !target
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        {
+            return Err(malformed(
+                "holds a fragment or a byte that is not printable ASCII",
+            ));
+        }
+        let path = if target.starts_with('/') || (target == "*" && self.method == Method::Options) {
+            target
+        } else {
+            let scheme = target
+                .find("://")
+                .ok_or_else(|| malformed("is neither a path nor a URL"))?;
+            if !target[..scheme].eq_ignore_ascii_case("http")
+                && !target[..scheme].eq_ignore_ascii_case("https")
+            {
+                return Err(malformed("has a scheme other than http and https"));
+            }
+            let rest = &target[scheme + 3..];
+            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            if authority.is_empty() || authority.contains('@') {
+                return Err(malformed("has no host, or credentials before it"));
+            }
+            if !path.starts_with('/') {
+                return Err(malformed("has no path"));
+            }
+            self.authority = Some(Span::of(whole, authority.as_bytes()));
+            path
+        };
+        self.target = Span::of(whole, path.as_bytes());
+        self.query = path
+            .find('?')
+            .map(|at| Span::of(whole, &path.as_bytes()[at + 1..]));
+        Ok(())
+    }
+
+    /// Exactly one valid `Host` in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112 section 3.2).
+    fn check_host(&self) -> Result<(), HeadError> {
+        let field = |reason| {
+            Err(HeadError::Field {
+                name: "host",
+                reason,
+            })
+        };
+        match (self.fields.hosts, self.version) {
+            (0, Version::Http11) => return field("is missing"),
+            (0 | 1, _) => {}
+            _ => return field("stands more than once"),
+        }
+        let valid =
+            |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
+        match self.fields.host.map(|span| span.slice(&self.fields.bytes)) {
+            Some(host) if !host.iter().all(valid) => field("holds a byte that no host has"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Method {
+    fn from_token(token: &str) -> Result<Self, HeadError> {
+        Ok(match token {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
+            "PATCH" => Self::Patch,
+            "TRACE" => Self::Trace,
+            "CONNECT" => return Err(HeadError::Method("CONNECT")),
+            _ => Self::Other,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn take(head: &str) -> Result<Option<RequestHead>, HeadError> {
+        RequestHead::take(&mut BytesMut::from(head), &mut 0, &HeadLimits::default())
+    }
+
+    fn whole(head: &str) -> RequestHead {
+        take(head).expect("a valid head").expect("a whole head")
+    }
+
+    const TYPICAL: &str = "POST /v1/a/default/openai/chat/completions?x=1&y=%2F HTTP/1.1\r\nHost: localhost:8787\r\n\
+        Authorization: Bearer sk\r\nContent-Type: application/json \r\nContent-Length: 42\r\nConnection: keep-alive, X-Hop\r\n\
+        X-Hop: 1\r\nExpect: 100-Continue\r\n\r\n";
+
+    #[test]
+    fn a_typical_head_is_taken_apart() {
+        let head = whole(TYPICAL);
+        assert_eq!(head.method(), Method::Post);
+        assert_eq!(head.path(), "/v1/a/default/openai/chat/completions");
+        assert_eq!(head.query(), Some("x=1&y=%2F"));
+        assert_eq!(head.host(), Some("localhost:8787"));
+        assert_eq!(head.framing(), RequestFraming::Length(42));
+        assert_eq!(head.header("content-type"), Some(&b"application/json"[..]));
+        assert!(head.keep_alive() && head.expect_continue());
+        assert!(
+            head.is_hop_by_hop(b"x-hop")
+                && head.is_hop_by_hop(b"Connection")
+                && !head.is_hop_by_hop(b"host")
+        );
+        assert_eq!(head.headers().count(), 7);
+    }
+
+    #[test]
+    fn what_follows_the_head_stays_in_the_buffer() {
+        let mut buffer = BytesMut::from("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nrest");
+        let head = RequestHead::take(&mut buffer, &mut 0, &HeadLimits::default());
+        assert!(head.expect("valid").is_some());
+        assert_eq!(&buffer[..], b"rest");
+    }
+
+    #[test]
+    fn versions_decide_keep_alive() {
+        assert!(!whole("GET / HTTP/1.0\r\n\r\n").keep_alive());
+        assert!(whole("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").keep_alive());
+        assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n").keep_alive());
+    }
+
+    #[test]
+    fn an_absolute_target_is_reduced_to_its_path() {
+        let head = whole("GET http://gateway:1/v1/a?b HTTP/1.1\r\nHost: other\r\n\r\n");
+        assert_eq!((head.target(), head.host()), ("/v1/a?b", Some("gateway:1")));
+    }
+
+    #[test]
+    fn ambiguous_and_malformed_heads_are_refused() {
+        let cases = [
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\n",
+                400,
+            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", 400),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+                501,
+            ),
+            ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+                400,
+            ),
+            ("GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", 400),
+            ("GET / HTTP/1.1\nHost: a\n\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+            ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+            ("\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ];
+        for (head, status) in cases {
+            let error = take(head).expect_err(head);
+            assert_eq!(error.status(), status, "{head:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let limits = HeadLimits {
+            bytes: 64,
+            headers: 2,
+        };
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(80));
+        let error = RequestHead::take(&mut BytesMut::from(&*long), &mut 0, &limits);
+        assert_eq!(error.expect_err("too long"), HeadError::TooLarge(64));
+        let many = "GET / HTTP/1.1\r\nHost: a\r\nB: 1\r\nC: 2\r\n\r\n";
+        let error = RequestHead::take(&mut BytesMut::from(many), &mut 0, &limits);
+        assert_eq!(error.expect_err("too many"), HeadError::TooManyHeaders(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_cut_anywhere_is_the_same_head(cut in 0..TYPICAL.len()) {
+            let (mut buffer, mut scanned) = (BytesMut::from(&TYPICAL[..cut]), 0);
+            let early = RequestHead::take(&mut buffer, &mut scanned, &HeadLimits::default());
+            prop_assert!(early.expect("a prefix is no error").is_none());
+            buffer.extend_from_slice(&TYPICAL.as_bytes()[cut..]);
+            let head = RequestHead::take(&mut buffer, &mut scanned, &HeadLimits::default());
+            let head = head.expect("valid").expect("whole");
+            prop_assert_eq!(&head.bytes()[..], TYPICAL.as_bytes());
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            buffer.extend_from_slice(b"\r\n\r\n");
+            let _ = RequestHead::take(&mut buffer, &mut 0, &HeadLimits::default());
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! An HTTP/1.1 connection, either end: heads and bodies of `http` read from and written to a [`Transport`].
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::deadlines::OnExpiry;
+use super::transport::Transport;
+use crate::http::chunked::{ChunkedDecoder, ChunkedError};
+use crate::http::{
+    HeadError, HeadLimits, Method, RequestFraming, RequestHead, ResponseFraming, ResponseHead,
+};
+use crate::limits::{
+    BODY_READ_BYTES, IDLE_READ_BYTES, INFORMATIONAL_MAX, RELAY_READ_MAX, RELAY_READ_MIN,
+};
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Why a message could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The head breaks a rule of RFC 9112 or a limit.
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    /// The chunked framing of the body is broken.
+    #[error("{0}")]
+    Chunked(#[from] ChunkedError),
+    /// The peer closed before the message was whole.
+    #[error("the connection closed before the {0} was complete")]
+    Truncated(&'static str),
+    /// A deadline set on the connection passed.
+    #[error("timed out waiting for the {0}")]
+    TimedOut(&'static str),
+    /// More 1xx answers than anyone sends.
+    #[error("more than {INFORMATIONAL_MAX} informational (1xx) answers before the final one")]
+    Informational,
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// How long a server waits on an idle or slow client.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadClocks {
+    /// Between two requests.
+    pub idle: Duration,
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+}
+
+/// One connection and the message being read from it.
+pub struct Connection {
+    transport: Transport,
+    /// Received and not yet consumed.
+    buffer: BytesMut,
+    /// How much of `buffer` was searched for the end of a head.
+    scanned: usize,
+    body: Body,
+    /// Decoded pieces of a chunked body that one read brought together.
+    pieces: VecDeque<Bytes>,
+    continue_due: bool,
+    head_limits: HeadLimits,
+    head_clocks: Option<HeadClocks>,
+    relay_read: usize,
+    informational: usize,
+    reusable: bool,
+}
+
+enum Body {
+    Ended,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    UntilClose,
+}
+
+impl Connection {
+    /// The server's end of an accepted connection.
+    pub fn server(transport: Transport, head_limits: HeadLimits) -> Self {
+        Self {
+            transport,
+            buffer: BytesMut::new(),
+            scanned: 0,
+            body: Body::Ended,
+            pieces: VecDeque::new(),
+            continue_due: false,
+            head_limits,
+            head_clocks: None,
+            relay_read: RELAY_READ_MIN,
+            informational: 0,
+            reusable: true,
+        }
+    }
+
+    /// The client's end of a connection to a server.
+    pub fn client(transport: Transport) -> Self {
+        Self::server(transport, HeadLimits::default())
+    }
+
+    /// Bounds the waits of [`Connection::next_request`].
+    pub fn set_head_clocks(&mut self, clocks: HeadClocks) {
+        self.head_clocks = Some(clocks);
+    }
+
+    /// The socket below.
+    pub fn transport(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    /// Bytes already received beyond what was consumed, for a protocol that takes the connection over.
+    pub fn take_buffered(&mut self) -> BytesMut {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Puts bytes back that came before HTTP: what followed a PROXY protocol header.
+    pub fn put_buffered(&mut self, bytes: BytesMut) {
+        self.buffer = bytes;
+    }
+
+    /// The next request's head. `None`: the client closed, or stayed idle too long, between two requests.
+    pub async fn next_request(&mut self) -> Result<Option<RequestHead>, ConnectionError> {
+        let mut clock = Clock::Off;
+        loop {
+            if !self.buffer.is_empty() {
+                match RequestHead::take(&mut self.buffer, &mut self.scanned, &self.head_limits) {
+                    Ok(Some(head)) => {
+                        self.transport.disarm_deadline();
+                        self.begin_request(&head);
+                        return Ok(Some(head));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.transport.disarm_deadline();
+                        return Err(error.into());
+                    }
+                }
+            }
+            self.arm_head_clock(&mut clock);
+            let size = if self.buffer.is_empty() {
+                IDLE_READ_BYTES
+            } else {
+                BODY_READ_BYTES
+            };
+            let received = poll_fn(|cx| self.poll_fill(cx, size)).await;
+            match received {
+                Ok(0) if self.buffer.is_empty() => return Ok(None),
+                Ok(0) if self.transport.expired() => {
+                    return Err(ConnectionError::TimedOut("request head"));
+                }
+                Ok(0) => return Err(ConnectionError::Truncated("request head")),
+                Ok(_) => {}
+                Err(_) if self.buffer.is_empty() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The final answer's head; informational answers before it are skipped (RFC 9110 section 15.2).
+    pub async fn response_head(
+        &mut self,
+        request: Method,
+    ) -> Result<ResponseHead, ConnectionError> {
+        poll_fn(|cx| self.poll_response_head(cx, request)).await
+    }
+
+    /// [`Connection::response_head`] for a caller that waits for something else too.
+    pub fn poll_response_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: Method,
+    ) -> Poll<Result<ResponseHead, ConnectionError>> {
+        loop {
+            if !self.buffer.is_empty() {
+                let head = ResponseHead::take(
+                    &mut self.buffer,
+                    &mut self.scanned,
+                    request,
+                    &self.head_limits,
+                )?;
+                match head {
+                    Some(head) if head.status() < 200 => {
+                        self.scanned = 0;
+                        self.informational += 1;
+                        if self.informational > INFORMATIONAL_MAX {
+                            return Poll::Ready(Err(ConnectionError::Informational));
+                        }
+                        continue;
+                    }
+                    Some(head) => {
+                        self.begin_response(&head);
+                        return Poll::Ready(Ok(head));
+                    }
+                    None => {}
+                }
+            }
+            if ready!(self.poll_fill(cx, RELAY_READ_MIN))? == 0 {
+                let what = "response head";
+                return Poll::Ready(Err(if self.transport.expired() {
+                    ConnectionError::TimedOut(what)
+                } else {
+                    ConnectionError::Truncated(what)
+                }));
+            }
+        }
+    }
+
+    /// The next piece of the current message's body, without its framing; `None` at its end. On the server's end the first
+    /// call answers `Expect: 100-continue` (RFC 9110 section 10.1.1).
+    pub async fn body_chunk(&mut self) -> Result<Option<Bytes>, ConnectionError> {
+        if std::mem::take(&mut self.continue_due) && self.buffer.is_empty() {
+            self.transport.write(Bytes::from_static(CONTINUE)).await?;
+        }
+        poll_fn(|cx| self.poll_body_chunk(cx)).await
+    }
+
+    /// [`Connection::body_chunk`] for a caller that waits for something else too; it never sends `100 Continue`.
+    pub fn poll_body_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, ConnectionError>> {
+        loop {
+            if let Some(piece) = self.pieces.pop_front() {
+                return Poll::Ready(Ok(Some(piece)));
+            }
+            if !self.body_pending() {
+                return Poll::Ready(Ok(None));
+            }
+            if self.buffer.is_empty() {
+                match ready!(self.poll_more_body(cx, BODY_READ_BYTES))? {
+                    true => continue,
+                    false => return Poll::Ready(Ok(None)),
+                }
+            }
+            let mut ranges: SmallVec<[Range<usize>; 4]> = SmallVec::new();
+            let wire = self
+                .take_wire(&mut |data, start| ranges.push(start..start + data.len()))?
+                .freeze();
+            self.pieces
+                .extend(ranges.into_iter().map(|range| wire.slice(range)));
+        }
+    }
+
+    /// The next bytes of the current body as they came, framing included, while `data` sees the payload within them.
+    /// `None` at the end.
+    pub fn poll_wire(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut dyn FnMut(&[u8]),
+    ) -> Poll<Result<Option<BytesMut>, ConnectionError>> {
+        if !self.body_pending() {
+            return Poll::Ready(Ok(None));
+        }
+        if self.buffer.is_empty() {
+            let size = self.relay_read;
+            if !ready!(self.poll_more_body(cx, size))? {
+                return Poll::Ready(Ok(None));
+            }
+            self.adapt_relay_read(size);
+        }
+        Poll::Ready(self.take_wire(&mut |bytes, _| data(bytes)).map(Some))
+    }
+
+    /// Returns a buffer that [`Connection::poll_wire`] gave, for the next read.
+    pub fn give_back(&mut self, buffer: BytesMut) {
+        self.transport.give_back(buffer);
+    }
+
+    /// Resolves when the client has closed its side while an answer is due. With a pipelined request waiting it stays
+    /// silent: at most one request is read ahead.
+    pub async fn client_left(&mut self) {
+        poll_fn(|cx| self.poll_client_left(cx)).await;
+    }
+
+    /// [`Connection::client_left`] for a caller that waits for something else too.
+    pub fn poll_client_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.body_pending() || !self.buffer.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_fill(cx, IDLE_READ_BYTES)) {
+            Ok(0) | Err(_) => Poll::Ready(()),
+            Ok(_) => Poll::Pending,
+        }
+    }
+
+    /// Whether an idle connection is still fit for a request: nothing came in and it did not close.
+    pub fn poll_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        self.buffer.is_empty() && self.transport.poll_quiet(cx, IDLE_READ_BYTES)
+    }
+
+    /// Writes all of `bytes`.
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.transport.write(bytes).await
+    }
+
+    /// Writes a head and the first bytes of a body together.
+    pub async fn write_message(&mut self, head: Vec<u8>, body: Bytes) -> io::Result<()> {
+        self.transport.write_message(head, body).await
+    }
+
+    /// Whether the current message's body has bytes still to come.
+    pub fn body_pending(&self) -> bool {
+        !matches!(self.body, Body::Ended) || !self.pieces.is_empty()
+    }
+
+    /// Whether the body was read to its end, nothing came beyond it and both sides want to keep the connection.
+    pub fn reusable(&self) -> bool {
+        self.reusable && !self.body_pending() && self.buffer.is_empty()
+    }
+
+    /// Closes with a reset: the peer must not take what it has for a whole message.
+    pub fn abort(self) {
+        self.transport.abort();
+    }
+
+    fn begin_request(&mut self, head: &RequestHead) {
+        self.scanned = 0;
+        self.pieces.clear();
+        self.reusable = head.keep_alive();
+        self.body = match head.framing() {
+            RequestFraming::None | RequestFraming::Length(0) => Body::Ended,
+            RequestFraming::Length(length) => Body::Length(length),
+            RequestFraming::Chunked => Body::Chunked(Box::default()),
+        };
+        self.continue_due = head.expect_continue() && self.body_pending();
+    }
+
+    fn begin_response(&mut self, head: &ResponseHead) {
+        self.scanned = 0;
+        self.informational = 0;
+        self.pieces.clear();
+        self.reusable = head.keep_alive();
+        self.body = match head.framing() {
+            ResponseFraming::None | ResponseFraming::Length(0) => Body::Ended,
+            ResponseFraming::Length(length) => Body::Length(length),
+            ResponseFraming::Chunked => Body::Chunked(Box::default()),
+            ResponseFraming::UntilClose => {
+                self.reusable = false;
+                Body::UntilClose
+            }
+        };
+    }
+
+    fn arm_head_clock(&self, clock: &mut Clock) {
+        let Some(clocks) = self.head_clocks else {
+            return;
+        };
+        if self.buffer.is_empty() {
+            if *clock == Clock::Off {
+                self.transport.arm_deadline(clocks.idle, OnExpiry::ShutRead);
+                *clock = Clock::Idle;
+            }
+        } else if *clock != Clock::Head {
+            self.transport.arm_deadline(clocks.head, OnExpiry::ShutRead);
+            *clock = Clock::Head;
+        }
+    }
+
+    /// Appends what the next read brings; 0 is the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
+        let received = ready!(self.transport.poll_read(cx, size))?;
+        let length = received.len();
+        if self.buffer.is_empty() {
+            self.buffer = received;
+        } else {
+            self.buffer.extend_from_slice(&received);
+            self.transport.give_back(received);
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    /// Reads more of a body; false where the end of the stream is also the end of the body.
+    fn poll_more_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: usize,
+    ) -> Poll<Result<bool, ConnectionError>> {
+        if ready!(self.poll_fill(cx, size))? > 0 {
+            return Poll::Ready(Ok(true));
+        }
+        Poll::Ready(if self.transport.expired() {
+            Err(ConnectionError::TimedOut("body"))
+        } else if matches!(self.body, Body::UntilClose) {
+            self.body = Body::Ended;
+            Ok(false)
+        } else {
+            Err(ConnectionError::Truncated("body"))
+        })
+    }
+
+    /// Cuts the bytes of the current body off the buffer; `data` gets each run of payload and where it starts.
+    fn take_wire(
+        &mut self,
+        data: &mut dyn FnMut(&[u8], usize),
+    ) -> Result<BytesMut, ConnectionError> {
+        let consumed = match &mut self.body {
+            Body::Ended => 0,
+            Body::UntilClose => {
+                data(&self.buffer, 0);
+                self.buffer.len()
+            }
+            Body::Length(remaining) => {
+                let length = usize::try_from(*remaining)
+                    .map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
+                data(&self.buffer[..length], 0);
+                *remaining -= length as u64;
+                if *remaining == 0 {
+                    self.body = Body::Ended;
+                }
+                length
+            }
+            Body::Chunked(decoder) => {
+                let start = self.buffer.as_ptr() as usize;
+                let scanned =
+                    decoder.scan(&self.buffer, |run| data(run, run.as_ptr() as usize - start))?;
+                if scanned.done {
+                    self.body = Body::Ended;
+                }
+                scanned.consumed
+            }
+        };
+        Ok(if consumed == self.buffer.len() {
+            std::mem::take(&mut self.buffer)
+        } else {
+            self.buffer.split_to(consumed)
+        })
+    }
+
+    /// A stream of small events keeps a small buffer; a bulk transfer grows to a large one.
+    fn adapt_relay_read(&mut self, size: usize) {
+        if self.buffer.len() >= size {
+            self.relay_read = (size * 4).min(RELAY_READ_MAX);
+        } else if self.buffer.len() < size / 8 {
+            self.relay_read = (size / 2).max(RELAY_READ_MIN);
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Clone, Copy)]
+enum Clock {
+    Off,
+    Idle,
+    Head,
+}
