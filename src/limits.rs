@@ -30,6 +30,14 @@ pub const PANIC_REPORTS_MAX: usize = 64;
 pub const RING_ENTRIES: u32 = 4096;
 /// Completion entries of a ring: every idle connection holds an operation.
 pub const RING_COMPLETIONS: u32 = 4 * RING_ENTRIES;
+/// Messages that may wait for a data thread; more means that it hangs.
+pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+/// Names that may wait for a resolver thread.
+pub const RESOLVER_QUEUE_MAX: usize = 1024;
+/// Names kept; a gateway talks to some dozens.
+pub const RESOLVED_NAMES_MAX: usize = 4096;
+/// How long an address is used: the system's resolver does not tell its records' time to live.
+pub const RESOLVER_TTL: Duration = Duration::from_secs(30);
 
 // --- http ---
 

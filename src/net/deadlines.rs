@@ -117,6 +117,12 @@ pub fn every_second(f: impl FnMut() -> bool + 'static) {
     }
 }
 
+/// Tells the table that a new runtime begins on this thread: the ticker of one before it ended with it.
+pub(super) fn begin_runtime() {
+    TABLE.with_borrow_mut(|table| table.ticking = false);
+    HOOKS.take();
+}
+
 #[derive(Default)]
 struct Table {
     entries: Vec<Entry>,
@@ -142,14 +148,23 @@ thread_local! {
     static LAST_SECOND: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// Says that the ticker stopped, also when a hook panicked: the next deadline then starts another.
+struct Ticking;
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        let _ = TABLE.try_with(|table| table.borrow_mut().ticking = false);
+    }
+}
+
 async fn tick() {
+    let _ticking = Ticking;
     loop {
         let (armed, hooks) = (
             TABLE.with_borrow(|table| table.armed),
             HOOKS.with_borrow(|hooks| !hooks.is_empty()),
         );
         if armed == 0 && !hooks {
-            TABLE.with_borrow_mut(|table| table.ticking = false);
             return;
         }
         // With only hooks to run a second is soon enough, but a deadline may be set meanwhile: it must not wait for that.

@@ -41,6 +41,7 @@ pub enum Runtime {
 impl Runtime {
     /// Builds a runtime on the thread that will run it: a ring set up as single-issuer belongs to its thread.
     pub fn build(choice: DriverChoice) -> io::Result<(Self, Probe)> {
+        super::deadlines::begin_runtime();
         if choice == DriverChoice::Epoll {
             return Self::epoll(None);
         }

@@ -1,0 +1,467 @@
+//! Opening connections to upstreams: addresses, happy eyeballs, an HTTP proxy, TLS.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use monoio::net::TcpStream;
+use quanta::Instant;
+
+use super::deadlines::OnExpiry;
+use super::http1::{Connection, ConnectionError};
+use super::mailbox::Mailbox;
+use super::origin::Origin;
+use super::resolver::{ResolveError, Resolver};
+use super::tls::UpstreamTls;
+use super::transport::Transport;
+use crate::http::Method;
+use crate::limits::CONNECT_STAGGER;
+
+/// Why no connection could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("{host}: {source}")]
+    Resolve {
+        /// The name asked for.
+        host: Box<str>,
+        /// What the resolver said.
+        source: ResolveError,
+    },
+    /// No address answered.
+    #[error("{address}: {source}")]
+    Connect {
+        /// The address tried last.
+        address: SocketAddr,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The TLS handshake failed.
+    #[error("TLS with {host}: {source}")]
+    Tls {
+        /// The name the certificate must carry.
+        host: Box<str>,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The proxy refused or broke off.
+    #[error("proxy {proxy}: {reason}")]
+    Proxy {
+        /// The proxy's authority.
+        proxy: Box<str>,
+        /// What it answered.
+        reason: String,
+    },
+    /// The connect clock passed.
+    #[error("no connection to {0} within {1:?}")]
+    TimedOut(Box<str>, Duration),
+}
+
+/// How long the steps of a new connection took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConnectTimes {
+    /// Name resolution.
+    pub dns: Duration,
+    /// Until a TCP connection stood (and the proxy had agreed).
+    pub tcp: Duration,
+    /// The TLS handshake; zero on plain connections.
+    pub tls: Duration,
+}
+
+/// What every connection to an upstream needs.
+#[derive(Clone)]
+pub struct Connector {
+    /// Names to addresses.
+    pub resolver: Arc<Resolver>,
+    /// This thread's own: brings the resolver's answers.
+    pub mailbox: Mailbox,
+    /// Trust anchors and the shared session store.
+    pub tls: UpstreamTls,
+    /// An HTTP proxy that every connection goes through.
+    pub proxy: Option<Arc<Origin>>,
+    /// The whole of resolution, TCP and TLS must be done within this.
+    pub timeout: Duration,
+}
+
+impl Connector {
+    /// Opens a connection to `origin`.
+    pub async fn connect(
+        &self,
+        origin: &Origin,
+    ) -> Result<(Connection, ConnectTimes), ConnectError> {
+        let begin = Instant::now();
+        let mut times = ConnectTimes::default();
+        let next_hop = self.proxy.as_deref().unwrap_or(origin);
+        let addresses = match self.resolver.cached(&next_hop.host, next_hop.port) {
+            Some(addresses) => addresses,
+            None => self
+                .resolver
+                .resolve(&self.mailbox, &next_hop.host, next_hop.port, self.timeout)
+                .await
+                .map_err(|source| ConnectError::Resolve {
+                    host: next_hop.host.clone(),
+                    source,
+                })?,
+        };
+        times.dns = begin.elapsed();
+        let stream = self.race(next_hop, &addresses, begin).await?;
+        let failed = |source| ConnectError::Connect {
+            address: addresses[0],
+            source,
+        };
+        let transport = Transport::new(stream).map_err(failed)?;
+        let mut connection = Connection::client(transport);
+        let left = self
+            .timeout
+            .saturating_sub(begin.elapsed())
+            .max(Duration::from_millis(1));
+        connection
+            .transport()
+            .arm_deadline(left, OnExpiry::ShutBoth);
+        if let Some(proxy) = &self.proxy {
+            connection = open_tunnel(connection, proxy, origin).await?;
+        }
+        times.tcp = begin.elapsed() - times.dns;
+        if origin.tls {
+            self.start_tls(&mut connection, origin).await?;
+            times.tls = begin.elapsed() - times.dns - times.tcp;
+        }
+        connection.transport().disarm_deadline();
+        Ok((connection, times))
+    }
+
+    /// Tries the addresses in order, each a moment after the one before, and takes the first that answers (RFC 8305
+    /// section 5). Connects that lost are dropped, which no descriptor outlives.
+    async fn race(
+        &self,
+        hop: &Origin,
+        addresses: &[SocketAddr],
+        begin: Instant,
+    ) -> Result<TcpStream, ConnectError> {
+        type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+        let mut waiting = addresses.iter().copied().peekable();
+        let mut running: Vec<(SocketAddr, Attempt)> = Vec::new();
+        let mut last = None;
+        let mut overall = std::pin::pin!(monoio::time::sleep(
+            self.timeout.saturating_sub(begin.elapsed())
+        ));
+        let mut stagger = std::pin::pin!(monoio::time::sleep(Duration::ZERO));
+        poll_fn(|cx| {
+            if overall.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(ConnectError::TimedOut(
+                    hop.authority.clone(),
+                    self.timeout,
+                )));
+            }
+            loop {
+                let mut failed = false;
+                let mut index = 0;
+                while index < running.len() {
+                    let (address, attempt) = &mut running[index];
+                    match attempt.as_mut().poll(cx) {
+                        Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
+                        Poll::Ready(Err(source)) => {
+                            let address = *address;
+                            last = Some(ConnectError::Connect { address, source });
+                            drop(running.swap_remove(index));
+                            failed = true;
+                        }
+                        Poll::Pending => index += 1,
+                    }
+                }
+                let due = failed || running.is_empty() || stagger.as_mut().poll(cx).is_ready();
+                match waiting.next_if(|_| due) {
+                    Some(address) => {
+                        running.push((address, Box::pin(TcpStream::connect_addr(address))));
+                        let next = monoio::time::Instant::now() + CONNECT_STAGGER;
+                        stagger.as_mut().reset(next);
+                    }
+                    None if running.is_empty() => {
+                        return Poll::Ready(Err(last.take().unwrap_or_else(|| {
+                            ConnectError::TimedOut(hop.authority.clone(), self.timeout)
+                        })));
+                    }
+                    None => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn start_tls(
+        &self,
+        connection: &mut Connection,
+        origin: &Origin,
+    ) -> Result<(), ConnectError> {
+        let failed = |source| ConnectError::Tls {
+            host: origin.host.clone(),
+            source,
+        };
+        let name = rustls_pki_types::ServerName::try_from(origin.host.to_string())
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let session = rustls::ClientConnection::new(self.tls.config(), name)
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        let early = connection.take_buffered();
+        let result = connection
+            .transport()
+            .start_tls(session.into(), &early)
+            .await;
+        if connection.transport().expired() {
+            return Err(ConnectError::TimedOut(
+                origin.authority.clone(),
+                self.timeout,
+            ));
+        }
+        result.map_err(failed)
+    }
+}
+
+/// Asks a proxy for a tunnel (RFC 9110 section 9.3.6). Plain origins go through one too: the proxy then sees no more of
+/// the traffic than the wire shows.
+async fn open_tunnel(
+    mut connection: Connection,
+    proxy: &Origin,
+    origin: &Origin,
+) -> Result<Connection, ConnectError> {
+    let refused = |reason: String| ConnectError::Proxy {
+        proxy: proxy.authority.clone(),
+        reason,
+    };
+    let host = if origin.host.contains(':') {
+        format!("[{}]:{}", origin.host, origin.port)
+    } else {
+        format!("{}:{}", origin.host, origin.port)
+    };
+    let request = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    connection
+        .write(Bytes::from(request))
+        .await
+        .map_err(|error| refused(error.to_string()))?;
+    // A tunnel's answer has no body whatever its headers say, as the answer to HEAD (RFC 9110 section 9.3.6).
+    let head = connection
+        .response_head(Method::Head)
+        .await
+        .map_err(|error: ConnectionError| refused(error.to_string()))?;
+    if !(200..300).contains(&head.status()) {
+        return Err(refused(format!(
+            "answered {} {}",
+            head.status(),
+            head.reason()
+        )));
+    }
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::driver::{DriverChoice, Runtime};
+    use crate::net::pool::{Checkout, Pool, PoolLimits};
+    use crate::net::pump::{Framing, RelayClocks, RelayEnd, relay};
+    use crate::net::tls::{Roots, ServerTls};
+    use crate::net::{mailbox, task};
+    use monoio::net::TcpListener;
+    use std::path::Path;
+
+    const ANSWER: &str =
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const BODY: &str = "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+
+    fn on_both_drivers(test: impl AsyncFn(Connector)) {
+        for choice in [DriverChoice::Epoll, DriverChoice::Auto] {
+            let (mut runtime, _) = Runtime::build(choice).expect("a runtime");
+            let (mailbox, inbox) = mailbox::pair().expect("a pair");
+            runtime.block_on(async {
+                task::spawn("inbox", async move {
+                    inbox.run(|_| ()).await.expect("a working bell")
+                });
+                test(connector(mailbox, None)).await;
+            });
+        }
+    }
+
+    fn connector(mailbox: Mailbox, extra_ca: Option<&Path>) -> Connector {
+        Connector {
+            resolver: Resolver::start(1).expect("a thread"),
+            mailbox,
+            tls: UpstreamTls::build(Roots::Bundled, extra_ca).expect("roots"),
+            proxy: None,
+            timeout: Duration::from_secs(20),
+        }
+    }
+
+    /// Answers every request of every connection with a chunked body, over TLS where given.
+    fn serve(listener: TcpListener, tls: Option<Arc<ServerTls>>) {
+        task::spawn("server", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let tls = tls.clone();
+                task::spawn("connection", async move {
+                    let mut transport = Transport::new(stream).expect("a transport");
+                    if let Some(tls) = tls {
+                        let session =
+                            rustls::ServerConnection::new(tls.config()).expect("a session");
+                        transport
+                            .start_tls(session.into(), b"")
+                            .await
+                            .expect("a handshake");
+                    }
+                    let mut connection = Connection::server(transport, Default::default());
+                    while let Ok(Some(_)) = connection.next_request().await {
+                        while let Some(_piece) = connection.body_chunk().await.expect("a body") {}
+                        let (head, body) = (
+                            ANSWER.as_bytes().to_vec(),
+                            Bytes::from_static(BODY.as_bytes()),
+                        );
+                        connection.write_message(head, body).await.expect("written");
+                    }
+                });
+            }
+        });
+    }
+
+    async fn exchange(connection: &mut Connection) -> Vec<u8> {
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+        connection
+            .write(Bytes::from_static(request.as_bytes()))
+            .await
+            .expect("written");
+        assert_eq!(
+            connection
+                .response_head(Method::Post)
+                .await
+                .expect("a head")
+                .status(),
+            200
+        );
+        let mut body = Vec::new();
+        while let Some(piece) = connection.body_chunk().await.expect("a piece") {
+            body.extend_from_slice(&piece);
+        }
+        body
+    }
+
+    fn listen() -> (TcpListener, Arc<Origin>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("an address").port();
+        (listener, Arc::new(Origin::new(false, "127.0.0.1", port)))
+    }
+
+    #[test]
+    fn a_pooled_connection_serves_many_requests_and_a_closed_one_none() {
+        on_both_drivers(async |connector| {
+            let (listener, origin) = listen();
+            serve(listener, None);
+            let pool = Pool::new(PoolLimits {
+                per_origin: 1,
+                idle: Duration::from_secs(30),
+            });
+            let patience = Duration::from_millis(50);
+            let Ok(Checkout::Open(slot)) = pool.checkout(&origin, patience).await else {
+                panic!("nothing is pooled yet");
+            };
+            assert!(
+                pool.checkout(&origin, patience).await.is_err(),
+                "one connection is all there may be"
+            );
+            let (mut connection, _) = connector.connect(&origin).await.expect("connected");
+            assert_eq!(exchange(&mut connection).await, b"hello world");
+            slot.give_back(connection);
+            let Ok(Checkout::Warm(mut connection, slot)) = pool.checkout(&origin, patience).await
+            else {
+                panic!("the connection was given back");
+            };
+            assert_eq!(exchange(&mut connection).await, b"hello world");
+            connection
+                .transport()
+                .arm_deadline(Duration::ZERO, OnExpiry::ShutBoth);
+            while !connection.transport().expired() {
+                monoio::time::sleep(Duration::from_millis(5)).await;
+            }
+            slot.give_back(*connection);
+            // On io_uring the read that sees the close completes with the next turn of the ring.
+            monoio::time::sleep(Duration::from_millis(50)).await;
+            assert!(matches!(
+                pool.checkout(&origin, patience).await,
+                Ok(Checkout::Open(_))
+            ));
+        });
+    }
+
+    #[test]
+    fn a_relay_passes_every_byte_and_notices_a_receiver_who_leaves() {
+        on_both_drivers(async |connector| {
+            let (listener, origin) = listen();
+            serve(listener, None);
+            let (sink, sink_origin) = listen();
+            let clocks = RelayClocks {
+                sender_idle: Duration::from_secs(20),
+                receiver_stall: Duration::from_secs(20),
+            };
+            let (mut receiver, _) = connector.connect(&sink_origin).await.expect("connected");
+            let far = sink.accept().await.expect("accepted").0;
+            let (mut sender, _) = connector.connect(&origin).await.expect("connected");
+            let request = Bytes::from_static(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            sender.write(request).await.expect("written");
+            sender.response_head(Method::Get).await.expect("a head");
+            let mut seen = Vec::new();
+            let (end, written) = relay(&mut sender, &mut receiver, Framing::Same, clocks, |run| {
+                seen.extend_from_slice(run);
+            })
+            .await;
+            assert!(matches!(end, RelayEnd::Complete), "{end:?}");
+            assert_eq!(
+                (seen.as_slice(), written),
+                (&b"hello world"[..], BODY.len() as u64)
+            );
+            let mut far = Transport::new(far).expect("a transport");
+            assert_eq!(far.read(1024).await.expect("bytes"), BODY);
+
+            let (silent, silent_origin) = listen();
+            let (mut sender, _) = connector.connect(&silent_origin).await.expect("connected");
+            let mut upstream =
+                Transport::new(silent.accept().await.expect("accepted").0).expect("a transport");
+            let head = Bytes::from_static(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+            upstream.write(head).await.expect("written");
+            sender.response_head(Method::Get).await.expect("a head");
+            drop(far);
+            let (end, _) = relay(&mut sender, &mut receiver, Framing::Same, clocks, |_| ()).await;
+            assert!(matches!(end, RelayEnd::ReceiverLeft), "{end:?}");
+        });
+    }
+
+    #[test]
+    fn tls_is_verified_against_the_extra_authority() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
+            .expect("a certificate");
+        let (certificate, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
+        std::fs::write(&certificate, made.cert.pem()).expect("written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        on_both_drivers(async |untrusting| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let port = listener.local_addr().expect("an address").port();
+            let origin = Origin::new(true, "localhost", port);
+            serve(
+                listener,
+                Some(Arc::new(
+                    ServerTls::load(&certificate, &key).expect("loaded"),
+                )),
+            );
+            let trusting = connector(untrusting.mailbox.clone(), Some(&certificate));
+            let (mut connection, times) = trusting.connect(&origin).await.expect("connected");
+            assert!(times.tls > Duration::ZERO);
+            assert_eq!(exchange(&mut connection).await, b"hello world");
+            assert!(connection.reusable());
+            let refused = untrusting.connect(&origin).await;
+            assert!(matches!(refused, Err(ConnectError::Tls { .. })));
+        });
+    }
+}
