@@ -7,6 +7,7 @@
 //! | [`limits`] | every bound in the program, named, with its reason |
 //! | [`http`] | sans-I/O HTTP/1.1: request and response heads, framing, chunks |
 //! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay |
+//! | [`providers`] | slugs, aliases, path and version rules, base URLs |
 //! | [`sim`] | the provider simulator: directives, paces and the answers of each dialect |
 //!
 //! The data thread's rules that `net` keeps: an armed read is never dropped (`net::transport`), a deadline shuts the socket
@@ -17,4 +18,5 @@
 pub mod http;
 pub mod limits;
 pub mod net;
+pub mod providers;
 pub mod sim;
