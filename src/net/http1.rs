@@ -446,3 +446,133 @@ enum Clock {
     Idle,
     Head,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::driver::{DriverChoice, Runtime};
+    use crate::net::pump::{Framing, RelayClocks, RelayEnd, relay};
+    use std::io::{Read, Write};
+
+    fn on_both_drivers(test: impl AsyncFn()) {
+        for choice in [DriverChoice::Epoll, DriverChoice::Auto] {
+            let (mut runtime, _) = Runtime::build(choice).expect("a runtime");
+            runtime.block_on(test());
+        }
+    }
+
+    fn accepted() -> (Connection, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let far = std::net::TcpStream::connect(listener.local_addr().expect("an address"))
+            .expect("connect");
+        let (near, _) = listener.accept().expect("accept");
+        near.set_nonblocking(true).expect("non-blocking");
+        let stream = monoio::net::TcpStream::from_std(near).expect("from std");
+        let transport = Transport::new(stream).expect("a transport");
+        (Connection::server(transport, HeadLimits::default()), far)
+    }
+
+    #[test]
+    fn an_idle_client_is_let_go_and_a_slow_head_times_out() {
+        let clocks = HeadClocks {
+            idle: Duration::from_millis(40),
+            head: Duration::from_millis(40),
+        };
+        on_both_drivers(async || {
+            let (mut idle, _far) = accepted();
+            idle.set_head_clocks(clocks);
+            assert!(matches!(idle.next_request().await, Ok(None)));
+            let (mut slow, mut far) = accepted();
+            slow.set_head_clocks(clocks);
+            far.write_all(b"GET / HT").expect("written");
+            assert!(matches!(
+                slow.next_request().await,
+                Err(ConnectionError::TimedOut("request head"))
+            ));
+            slow.write(Bytes::from_static(b"408"))
+                .await
+                .expect("an answer can still be written");
+        });
+    }
+
+    #[test]
+    fn pipelined_requests_come_one_by_one_and_continue_is_sent_when_the_body_is_wanted() {
+        on_both_drivers(async || {
+            let (mut connection, mut far) = accepted();
+            let pipelined = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\
+                Expect: 100-continue\r\n\r\n";
+            far.write_all(pipelined.as_bytes()).expect("written");
+            let first = connection
+                .next_request()
+                .await
+                .expect("valid")
+                .expect("a request");
+            let second = connection
+                .next_request()
+                .await
+                .expect("valid")
+                .expect("a request");
+            assert_eq!((first.path(), second.path()), ("/1", "/2"));
+            let peer = std::thread::spawn(move || {
+                let mut interim = [0; CONTINUE.len()];
+                far.read_exact(&mut interim).expect("an interim answer");
+                assert_eq!(interim, CONTINUE);
+                far.write_all(b"hi").expect("written");
+            });
+            assert_eq!(
+                connection.body_chunk().await.expect("a body").as_deref(),
+                Some(&b"hi"[..])
+            );
+            assert!(connection.body_chunk().await.expect("an end").is_none());
+            peer.join().expect("the peer");
+        });
+    }
+
+    #[test]
+    fn framings_are_changed_for_the_receiver_and_a_truncated_body_is_no_end() {
+        let cases = [
+            (
+                "HTTP/1.1 200 OK\r\n\r\n",
+                "hello",
+                Framing::IntoChunks,
+                "5\r\nhello\r\n0\r\n\r\n",
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+                Framing::OutOfChunks,
+                "hello",
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+                "hello",
+                Framing::Same,
+                "hello",
+                false,
+            ),
+        ];
+        let clocks = RelayClocks {
+            sender_idle: Duration::from_secs(20),
+            receiver_stall: Duration::from_secs(20),
+        };
+        on_both_drivers(async || {
+            for (head, body, framing, expected, complete) in cases {
+                let (mut sender, mut upstream) = accepted();
+                let (mut receiver, mut client) = accepted();
+                upstream.write_all(head.as_bytes()).expect("written");
+                upstream.write_all(body.as_bytes()).expect("written");
+                drop(upstream);
+                sender.response_head(Method::Get).await.expect("a head");
+                let (end, written) =
+                    relay(&mut sender, &mut receiver, framing, clocks, |_| ()).await;
+                assert_eq!(matches!(end, RelayEnd::Complete), complete, "{end:?}");
+                assert_eq!(written, expected.len() as u64);
+                let mut received = vec![0; expected.len()];
+                client.read_exact(&mut received).expect("received");
+                assert_eq!(received, expected.as_bytes());
+            }
+        });
+    }
+}
