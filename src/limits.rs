@@ -94,3 +94,19 @@ pub const SIM_COMMENT_MILLISECONDS: u64 = 500;
 pub const SIM_THREADS_MAX: usize = 64;
 /// Connections waiting to be accepted on each listening socket.
 pub const SIM_BACKLOG: i32 = 4096;
+/// How long an idle connection to the simulator stays open: longer than any pool keeps one.
+pub const SIM_IDLE_WAIT: Duration = Duration::from_secs(600);
+/// From the first byte of a request's head to its last.
+pub const SIM_HEAD_WAIT: Duration = Duration::from_secs(60);
+/// Between two pieces of a request's body.
+pub const SIM_BODY_WAIT: Duration = Duration::from_secs(600);
+/// How long a client may take nothing of what is being written to it.
+pub const SIM_WRITE_WAIT: Duration = Duration::from_secs(600);
+/// How often a sleeping answer looks whether the simulator is to stop.
+pub const SIM_STOP_CHECK: Duration = Duration::from_millis(100);
+/// How long stopping waits for answers in flight.
+pub const SIM_STOP_WAIT: Duration = Duration::from_millis(500);
+/// After an accept that failed, for want of descriptors as a rule.
+pub const SIM_ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between the last event and a reset, which would overtake it.
+pub const SIM_RESET_PAUSE: Duration = Duration::from_millis(10);

@@ -55,6 +55,8 @@ pub struct Directives {
     pub cache_write: Option<u64>,
     /// Tokens of reasoning before the text.
     pub reasoning: Option<u64>,
+    /// Answer without reading the body; only in `x-sim`.
+    pub no_read: bool,
     /// Call a tool if there is one.
     pub tool: bool,
     /// Refuse: the dialect's content-filter finish.
@@ -125,6 +127,7 @@ impl Directives {
             "no-usage" => &mut self.no_usage,
             "close" => &mut self.close,
             "100-continue" => &mut self.interim,
+            "no-read" => &mut self.no_read,
             "tool" => &mut self.tool,
             "filter" => &mut self.filter,
             _ => return false,

@@ -1,0 +1,35 @@
+//! The commands, one file each.
+
+mod sim;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A self-hosted AI gateway for bare-metal Linux.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Command {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Run the provider simulator alone
+    Sim(crate::sim::Options),
+}
+
+/// Parses the command line and runs the command. Exit code 2: it could not be started as asked.
+pub fn run() -> ExitCode {
+    let result = match Command::parse().command {
+        Subcommands::Sim(options) => sim::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringgate: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
