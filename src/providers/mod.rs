@@ -1,7 +1,12 @@
-//! The providers: their names and where their native endpoints lead (spec: data plane 1.3, providers 2).
+//! The providers: their names, where their native endpoints lead, and how they want their keys (spec: data plane 1.3,
+//! providers 2).
 
+mod credentials;
+mod hygiene;
 mod paths;
 mod table;
 
+pub use credentials::{Slot, bearer, is_empty_key, query_key, without_key};
+pub use hygiene::{goes_down, goes_up, without_access_cookie};
 pub use paths::{BaseUrl, BaseUrlError, Provider, Target, TargetError};
 pub use table::Slug;

@@ -179,6 +179,52 @@ impl Provider {
         })
     }
 
+    /// The target that fal's own header `x-fal-target-url` names. Only fal's hosts are reached this way: anything else would
+    /// make the gateway an open proxy. A configured base URL still decides the host.
+    pub fn fal_target<'a>(&self, url: &'a str) -> Result<Target<'a>, TargetError> {
+        let refused = TargetError::Missing {
+            provider: "fal",
+            missing: "an https URL on fal.run or fal.ai in x-fal-target-url",
+        };
+        let rest = url.strip_prefix("https://").ok_or(refused.clone())?;
+        let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let named: BaseUrl = format!("https://{authority}")
+            .parse()
+            .map_err(|_| refused.clone())?;
+        let allowed = ["fal.run", "fal.ai"].iter().any(|domain| {
+            let host = named.origin.host.strip_suffix(domain);
+            host.is_some_and(|label| label.is_empty() || label.ends_with('.'))
+        });
+        if !allowed || named.origin.port != 443 || url.contains('#') {
+            return Err(refused);
+        }
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        let path = path.strip_prefix('/').unwrap_or(path);
+        check_path(path)?;
+        if query.is_some_and(|query| !query.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(TargetError::Unsafe);
+        }
+        let origin = match &self.base {
+            Some(base) => base.origin.clone(),
+            None => named.origin,
+        };
+        Ok(Target {
+            origin,
+            root: Cow::Borrowed(""),
+            version: "",
+            rest: Cow::Borrowed(path),
+            query,
+        })
+    }
+
+    /// The provider's slug.
+    pub fn slug(&self) -> Slug {
+        self.slug
+    }
+
     fn place<'a>(&self, account: &str, rest: &'a str) -> Result<Place<'a>, TargetError> {
         let row = self.slug.row();
         let plain = Place {
@@ -351,7 +397,54 @@ fn is_label(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
+impl Slug {
+    /// The model that a native path names, percent-decoded; `None` where the body names it (resolutions 15).
+    pub fn model_in_path(self, rest: &str) -> Option<String> {
+        let after = |marker: &str| {
+            let at = rest.find(marker)? + marker.len();
+            Some(&rest[at..])
+        };
+        let model = match self {
+            Self::GoogleAiStudio | Self::GoogleVertexAi => {
+                let tail = after("models/")?;
+                let name = tail.split('/').next()?;
+                name.rsplit_once(':').map_or(name, |(name, _)| name)
+            }
+            Self::AwsBedrock => after("/model/")?.split('/').next()?,
+            Self::WorkersAi => {
+                let model = rest.strip_prefix("run/").unwrap_or(rest);
+                if starts_with_version(model) {
+                    return None;
+                }
+                model
+            }
+            Self::AzureOpenAi => {
+                let tail = rest.split_once('/')?.1;
+                let tail = tail.strip_prefix("openai/").unwrap_or(tail);
+                let tail = match tail.strip_prefix("deployments/") {
+                    Some(deployment) => deployment,
+                    None if starts_with_version(tail) => return None,
+                    None => tail,
+                };
+                tail.split_once('/')?.0
+            }
+            _ => return None,
+        };
+        let decoded = percent_encoding::percent_decode_str(model).decode_utf8_lossy();
+        (!decoded.is_empty()).then(|| decoded.into_owned())
+    }
+}
+
 fn check_path(path: &str) -> Result<(), TargetError> {
+    if !path.contains('%') {
+        let dots = path
+            .split(['/', '\\'])
+            .any(|part| part == "." || part == "..");
+        return match !dots && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(()),
+            false => Err(TargetError::Unsafe),
+        };
+    }
     let unsafe_byte = |byte: u8| matches!(byte, 0 | b'\r' | b'\n');
     for segment in path.split('/') {
         let decoded = percent_encoding::percent_decode_str(segment).collect::<Vec<u8>>();
@@ -667,6 +760,78 @@ mod tests {
                     prop_assert!(!wire.split(|&byte| byte == b'/').any(|part| part == b".."));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn fals_header_leads_to_fal_alone() {
+        let provider = Provider::new(Slug::Fal, None);
+        let target = provider
+            .fal_target("https://queue.fal.run/fal-ai/flux?x=1")
+            .expect("fal's own");
+        let mut wire = Vec::new();
+        target.write_path(&mut wire);
+        assert_eq!(&*target.origin.host, "queue.fal.run");
+        assert_eq!(wire, b"/fal-ai/flux?x=1");
+        for url in [
+            "http://fal.run/x",
+            "https://evil.com/x",
+            "https://notfal.run/x",
+            "https://fal.run@evil.com/x",
+            "https://fal.run.evil.com/",
+            "https://fal.run:8443/x",
+            "https://fal.run/../x",
+            "https://fal.run/x?a b",
+        ] {
+            assert!(provider.fal_target(url).is_err(), "{url}");
+        }
+        let base = "http://127.0.0.1:9".parse().expect("a base URL");
+        let target = Provider::new(Slug::Fal, Some(base));
+        let target = target.fal_target("https://fal.run/x").expect("allowed");
+        assert_eq!(&*target.origin.host, "127.0.0.1");
+    }
+
+    #[test]
+    fn models_are_read_from_the_paths_that_name_them() {
+        let cases = [
+            (
+                "google-ai-studio",
+                "v1beta/models/gemini-2.5-pro:streamGenerateContent",
+                Some("gemini-2.5-pro"),
+            ),
+            (
+                "google-vertex-ai",
+                "v1/projects/p/locations/us/publishers/anthropic/models/claude:rawPredict",
+                Some("claude"),
+            ),
+            (
+                "aws-bedrock",
+                "bedrock-runtime/us-east-1/model/us.anthropic.claude-v1%3A0/converse",
+                Some("us.anthropic.claude-v1:0"),
+            ),
+            ("workers-ai", "@cf/meta/llama-3", Some("@cf/meta/llama-3")),
+            (
+                "workers-ai",
+                "run/@cf/meta/llama-3",
+                Some("@cf/meta/llama-3"),
+            ),
+            ("workers-ai", "v1/chat/completions", None),
+            (
+                "azure-openai",
+                "res/gpt-4o/chat/completions",
+                Some("gpt-4o"),
+            ),
+            (
+                "azure-openai",
+                "res/openai/deployments/gpt-4o/chat/completions",
+                Some("gpt-4o"),
+            ),
+            ("azure-openai", "res/openai/v1/chat/completions", None),
+            ("openai", "v1/chat/completions", None),
+        ];
+        for (slug, rest, model) in cases {
+            let slug = Slug::parse(slug).expect("a slug");
+            assert_eq!(slug.model_in_path(rest).as_deref(), model, "{rest}");
         }
     }
 }
