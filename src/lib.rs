@@ -17,8 +17,15 @@
 //! thread-local state is reset when the next runtime is built (`net::driver`).
 
 pub mod cli;
+pub mod config;
+pub mod gateway;
 pub mod http;
 pub mod limits;
+pub mod manage;
 pub mod net;
 pub mod providers;
+pub mod record;
+pub mod server;
 pub mod sim;
+pub mod snapshot;
+pub mod telemetry;

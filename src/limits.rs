@@ -110,3 +110,60 @@ pub const SIM_STOP_WAIT: Duration = Duration::from_millis(500);
 pub const SIM_ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between the last event and a reset, which would overtake it.
 pub const SIM_RESET_PAUSE: Duration = Duration::from_millis(10);
+
+// --- gateway ---
+
+/// Bytes of a request body kept while a stale connection may still have to be replaced.
+pub const REPLAY_MAX: usize = 64 * 1024;
+/// After a last answer: how long the client may take to close its side.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// After a last answer: bytes of an unwanted body that are taken in.
+pub const LINGER_BYTES: usize = 64 * 1024;
+/// Bytes of a path that are logged.
+pub const LOGGED_PATH_MAX: usize = 1024;
+/// Bytes of a client's event id that are echoed.
+pub const EVENT_ID_MAX: usize = 256;
+/// Records of one thread that may wait for the writer: a tenth of a second of a thread at its busiest, five times its pause.
+pub const RECORDS_MAX: usize = 16_384;
+
+// --- telemetry ---
+
+/// Bytes of access lines written at once.
+pub const WRITER_BATCH_BYTES: usize = 256 * 1024;
+/// How long the writer sleeps when the rings are empty: an access line is seldom later than this.
+pub const WRITER_PAUSE: Duration = Duration::from_millis(20);
+
+// --- manage ---
+
+/// The gateway that always exists.
+pub const DEFAULT_GATEWAY: &str = "default";
+
+// --- server ---
+
+/// After an accept that failed, as a rule for want of descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections waiting to be accepted on each listening socket.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Descriptors kept for the program itself: files, listeners, rings, resolvers.
+pub const RESERVED_DESCRIPTORS: u64 = 256;
+/// Threads that resolve names; several, so that a dead name does not hold up the others.
+pub const RESOLVER_THREADS: usize = 3;
+/// How long an idle connection stays open once a drain began.
+pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// How often a drain looks whether the last connection is gone.
+pub const DRAIN_CHECK: Duration = Duration::from_millis(20);
+/// Data threads started again within a minute before the program gives up.
+pub const RESTARTS_PER_MINUTE: usize = 5;
+/// Data threads of one program: ids carry the thread in one byte.
+pub const THREADS_MAX: usize = 255;
+/// A data thread whose heartbeat is older than this makes the instance not ready, seconds.
+pub const HEARTBEAT_MAX: u64 = 10;
+/// Bytes of a PROXY protocol version 1 line.
+pub const PROXY_V1_BYTES_MAX: usize = 107;
+/// x
+pub const PROXY_V2_BODY_MAX: usize = 512;
+
+// --- config ---
+
+/// Bytes of a configuration file; ten thousand gateways fit.
+pub const CONFIG_BYTES_MAX: u64 = 16 << 20;

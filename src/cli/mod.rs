@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+mod check;
+mod serve;
 mod sim;
 
 use std::process::ExitCode;
@@ -16,6 +18,10 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    /// Run the gateway
+    Serve(crate::config::Flags),
+    /// Print the configuration that would run, each value with its origin
+    Check(crate::config::Flags),
     /// Run the provider simulator alone
     Sim(crate::sim::Options),
 }
@@ -23,6 +29,8 @@ enum Subcommands {
 /// Parses the command line and runs the command. Exit code 2: it could not be started as asked.
 pub fn run() -> ExitCode {
     let result = match Command::parse().command {
+        Subcommands::Serve(flags) => serve::run(flags),
+        Subcommands::Check(flags) => check::run(&flags),
         Subcommands::Sim(options) => sim::run(&options),
     };
     match result {

@@ -2,6 +2,7 @@
 
 pub mod chunked;
 mod fields;
+pub mod proxy_protocol;
 mod request;
 mod response;
 pub mod write;

@@ -409,13 +409,20 @@ mod tests {
             sender.write(request).await.expect("written");
             sender.response_head(Method::Get).await.expect("a head");
             let mut seen = Vec::new();
-            let (end, written) = relay(&mut sender, &mut receiver, Framing::Same, clocks, |run| {
-                seen.extend_from_slice(run);
-            })
+            let relayed = relay(
+                &mut sender,
+                &mut receiver,
+                Vec::new(),
+                Framing::Same,
+                clocks,
+                |run| {
+                    seen.extend_from_slice(run);
+                },
+            )
             .await;
-            assert!(matches!(end, RelayEnd::Complete), "{end:?}");
+            assert!(matches!(relayed.end, RelayEnd::Complete), "{relayed:?}");
             assert_eq!(
-                (seen.as_slice(), written),
+                (seen.as_slice(), relayed.written),
                 (&b"hello world"[..], BODY.len() as u64)
             );
             let mut far = Transport::new(far).expect("a transport");
@@ -429,8 +436,16 @@ mod tests {
             upstream.write(head).await.expect("written");
             sender.response_head(Method::Get).await.expect("a head");
             drop(far);
-            let (end, _) = relay(&mut sender, &mut receiver, Framing::Same, clocks, |_| ()).await;
-            assert!(matches!(end, RelayEnd::ReceiverLeft), "{end:?}");
+            let relayed = relay(
+                &mut sender,
+                &mut receiver,
+                Vec::new(),
+                Framing::Same,
+                clocks,
+                |_| (),
+            )
+            .await;
+            assert!(matches!(relayed.end, RelayEnd::ReceiverLeft), "{relayed:?}");
         });
     }
 

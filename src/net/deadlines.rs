@@ -37,6 +37,7 @@ impl Deadline {
                 fd,
                 at: None,
                 on: OnExpiry::ShutBoth,
+                idle: false,
                 expired: false,
             };
             let index = match table.free.pop() {
@@ -66,6 +67,7 @@ impl Deadline {
             }
             entry.at = Some(at);
             entry.on = on;
+            entry.idle = false;
             entry.expired = false;
             if table.earliest.is_none_or(|earliest| at < earliest) {
                 table.earliest = Some(at);
@@ -75,6 +77,12 @@ impl Deadline {
         if start {
             task::spawn("deadline ticker", tick());
         }
+    }
+
+    /// [`Deadline::arm`] for a wait in which nothing is lost when it ends early: see [`hasten_idle`].
+    pub fn arm_idle(&self, after: Duration) {
+        self.arm(after, OnExpiry::ShutRead);
+        TABLE.with_borrow_mut(|table| table.entries[self.index].idle = true);
     }
 
     /// Takes the deadline back.
@@ -108,6 +116,20 @@ impl Drop for Deadline {
     }
 }
 
+/// Ends every wait set by [`Deadline::arm_idle`] on this thread after at most `after`: a drain.
+pub fn hasten_idle(after: Duration) {
+    let at = Instant::now() + after;
+    TABLE.with_borrow_mut(|table| {
+        let waiting = table.entries.iter_mut().filter(|entry| entry.idle);
+        for entry in waiting {
+            if entry.at.is_some_and(|due| at < due) {
+                entry.at = Some(at);
+                table.earliest = Some(table.earliest.map_or(at, |earliest| earliest.min(at)));
+            }
+        }
+    });
+}
+
 /// Calls `f` about once a second on this thread until it answers false.
 pub fn every_second(f: impl FnMut() -> bool + 'static) {
     HOOKS.with_borrow_mut(|hooks| hooks.push(Box::new(f)));
@@ -137,6 +159,7 @@ struct Entry {
     fd: RawFd,
     at: Option<Instant>,
     on: OnExpiry,
+    idle: bool,
     expired: bool,
 }
 
@@ -283,6 +306,22 @@ mod tests {
             assert!(!deadline.expired());
             std::io::Write::write_all(&mut far, b"x").expect("write");
             assert_eq!(near.read(vec![0; 16]).await.0.expect("read"), 1);
+        });
+    }
+
+    #[test]
+    fn a_drain_hastens_idle_waits_alone() {
+        on_both_drivers(async || {
+            let (mut idle, _far) = pair();
+            let (busy, _other) = pair();
+            let waiting = Deadline::register(idle.as_raw_fd());
+            waiting.arm_idle(Duration::from_secs(600));
+            let working = Deadline::register(busy.as_raw_fd());
+            working.arm(Duration::from_secs(600), OnExpiry::ShutRead);
+            hasten_idle(Duration::from_millis(10));
+            let (read, _) = idle.read(vec![0; 16]).await;
+            assert_eq!(read.expect("an end"), 0);
+            assert!(waiting.expired() && !working.expired());
         });
     }
 

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection, either end: heads and bodies of `http` read from and written to a [`Transport`].
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
@@ -175,28 +175,12 @@ impl Connection {
         request: Method,
     ) -> Poll<Result<ResponseHead, ConnectionError>> {
         loop {
-            if !self.buffer.is_empty() {
-                let head = ResponseHead::take(
-                    &mut self.buffer,
-                    &mut self.scanned,
-                    request,
-                    &self.head_limits,
-                )?;
-                match head {
-                    Some(head) if head.status() < 200 => {
-                        self.scanned = 0;
-                        self.informational += 1;
-                        if self.informational > INFORMATIONAL_MAX {
-                            return Poll::Ready(Err(ConnectionError::Informational));
-                        }
-                        continue;
-                    }
-                    Some(head) => {
-                        self.begin_response(&head);
-                        return Poll::Ready(Ok(head));
-                    }
-                    None => {}
-                }
+            let limits = &self.head_limits;
+            let (scanned, passed) = (&mut self.scanned, &mut self.informational);
+            if let Some(head) = take_final_head(&mut self.buffer, scanned, passed, request, limits)?
+            {
+                self.begin_response(&head);
+                return Poll::Ready(Ok(head));
             }
             if ready!(self.poll_fill(cx, RELAY_READ_MIN))? == 0 {
                 let what = "response head";
@@ -209,13 +193,86 @@ impl Connection {
         }
     }
 
+    /// Writes a piece of a request's body while listening for the answer. `Some`: the final head came before the piece was
+    /// taken; the rest of the request is not sent then, and the connection serves no further one.
+    pub async fn write_listening(
+        &mut self,
+        piece: Bytes,
+        request: Method,
+    ) -> Result<Option<ResponseHead>, ConnectionError> {
+        let Self {
+            transport,
+            buffer,
+            scanned,
+            informational,
+            head_limits,
+            ..
+        } = self;
+        let (mut reading, mut writing) = transport.split();
+        let early = {
+            let mut write = std::pin::pin!(writing.write(piece));
+            poll_fn(
+                |cx| -> Poll<Result<Option<ResponseHead>, ConnectionError>> {
+                    let written = write.as_mut().poll(cx);
+                    if let Poll::Ready(Ok(())) = written {
+                        return Poll::Ready(Ok(None));
+                    }
+                    loop {
+                        let head =
+                            take_final_head(buffer, scanned, informational, request, head_limits)?;
+                        if head.is_some() {
+                            return Poll::Ready(Ok(head));
+                        }
+                        match reading.poll_read(cx, RELAY_READ_MIN) {
+                            Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
+                                buffer.extend_from_slice(&bytes);
+                            }
+                            Poll::Ready(_) => {
+                                return Poll::Ready(Err(ConnectionError::Truncated("request")));
+                            }
+                            // A peer that refuses the rest may have said why: what it sent is read before the write's error counts.
+                            Poll::Pending => {
+                                return match written {
+                                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                                    _ => Poll::Pending,
+                                };
+                            }
+                        }
+                    }
+                },
+            )
+            .await?
+        };
+        if let Some(head) = &early {
+            self.begin_response(head);
+            self.reusable = false;
+        }
+        Ok(early)
+    }
+
     /// The next piece of the current message's body, without its framing; `None` at its end. On the server's end the first
     /// call answers `Expect: 100-continue` (RFC 9110 section 10.1.1).
     pub async fn body_chunk(&mut self) -> Result<Option<Bytes>, ConnectionError> {
+        self.admit_body().await?;
+        poll_fn(|cx| self.poll_body_chunk(cx)).await
+    }
+
+    /// Sends `100 Continue` where the client waits for it and nothing of the body came yet (RFC 9110 section 10.1.1).
+    pub async fn admit_body(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.continue_due) && self.buffer.is_empty() {
             self.transport.write(Bytes::from_static(CONTINUE)).await?;
         }
-        poll_fn(|cx| self.poll_body_chunk(cx)).await
+        Ok(())
+    }
+
+    /// Whether the last deadline set on the connection has passed.
+    pub fn expired(&self) -> bool {
+        self.transport.expired()
+    }
+
+    /// Whether bytes were received that no one has taken yet.
+    pub fn buffered(&self) -> bool {
+        !self.buffer.is_empty() || !self.pieces.is_empty()
     }
 
     /// [`Connection::body_chunk`] for a caller that waits for something else too; it never sends `100 Continue`.
@@ -351,7 +408,7 @@ impl Connection {
         };
         if self.buffer.is_empty() {
             if *clock == Clock::Off {
-                self.transport.arm_deadline(clocks.idle, OnExpiry::ShutRead);
+                self.transport.arm_idle(clocks.idle);
                 *clock = Clock::Idle;
             }
         } else if *clock != Clock::Head {
@@ -438,6 +495,29 @@ impl Connection {
             self.relay_read = (size / 2).max(RELAY_READ_MIN);
         }
     }
+}
+
+/// Takes the final answer's head off `buffer`, skipping informational ones (RFC 9110 section 15.2), of which there may be
+/// so many.
+fn take_final_head(
+    buffer: &mut BytesMut,
+    scanned: &mut usize,
+    informational: &mut usize,
+    request: Method,
+    limits: &HeadLimits,
+) -> Result<Option<ResponseHead>, ConnectionError> {
+    while !buffer.is_empty() {
+        match ResponseHead::take(buffer, scanned, request, limits)? {
+            Some(head) if head.status() < 200 => {
+                *informational += 1;
+                if *informational > INFORMATIONAL_MAX {
+                    return Err(ConnectionError::Informational);
+                }
+            }
+            other => return Ok(other),
+        }
+    }
+    Ok(None)
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]
@@ -565,10 +645,13 @@ mod tests {
                 upstream.write_all(body.as_bytes()).expect("written");
                 drop(upstream);
                 sender.response_head(Method::Get).await.expect("a head");
-                let (end, written) =
-                    relay(&mut sender, &mut receiver, framing, clocks, |_| ()).await;
+                let head = b"head ".to_vec();
+                let relayed =
+                    relay(&mut sender, &mut receiver, head, framing, clocks, |_| ()).await;
+                let end = &relayed.end;
                 assert_eq!(matches!(end, RelayEnd::Complete), complete, "{end:?}");
-                assert_eq!(written, expected.len() as u64);
+                let expected = format!("head {expected}");
+                assert_eq!(relayed.written, expected.len() as u64);
                 let mut received = vec![0; expected.len()];
                 client.read_exact(&mut received).expect("received");
                 assert_eq!(received, expected.as_bytes());

@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
+use quanta::Instant;
 
 use super::deadlines::OnExpiry;
 use super::http1::{Connection, ConnectionError};
@@ -45,42 +46,77 @@ pub enum RelayEnd {
     SenderBroke(ConnectionError),
 }
 
-/// Relays the rest of `from`'s current body to `to`. Every piece is written from the buffer it was received into. While
-/// it waits for the sender it watches the receiver, so that one who leaves is noticed at once. `seen` gets each run of
-/// payload and how many bytes of the wire carried it are returned beside the end.
+/// What a relay did.
+#[derive(Debug)]
+pub struct Relayed {
+    /// How it ended.
+    pub end: RelayEnd,
+    /// Bytes written to the receiver, head and framing included.
+    pub written: u64,
+    /// When the first of them were written.
+    pub first: Option<Instant>,
+}
+
+/// Writes `head` to `to` and relays the rest of `from`'s current body behind it, in one write with what of it is already
+/// here. Every later piece is written from the buffer it was received into. While it waits for the sender it watches the
+/// receiver, so that one who leaves is noticed at once. `seen` gets each run of payload.
 pub async fn relay(
     from: &mut Connection,
     to: &mut Connection,
+    head: Vec<u8>,
     framing: Framing,
     clocks: RelayClocks,
     mut seen: impl FnMut(&[u8]),
-) -> (RelayEnd, u64) {
-    let mut written = 0;
+) -> Relayed {
+    let mut relayed = Relayed {
+        end: RelayEnd::Complete,
+        written: 0,
+        first: None,
+    };
+    let mut head = Some(head).filter(|head| !head.is_empty());
     loop {
-        let piece = match next_piece(from, to, framing, clocks.sender_idle, &mut seen).await {
-            Next::Piece(piece) => piece,
-            Next::End => break,
-            Next::ReceiverLeft => return (RelayEnd::ReceiverLeft, written),
-            Next::Broke(ConnectionError::TimedOut(_)) => return (RelayEnd::SenderIdle, written),
-            Next::Broke(error) => return (RelayEnd::SenderBroke(error), written),
+        let next = if head.is_some() && !from.buffered() {
+            Next::Piece(BytesMut::new())
+        } else {
+            next_piece(from, to, framing, clocks.sender_idle, &mut seen).await
         };
-        let length = piece.len() as u64;
+        let (piece, last) = match next {
+            Next::Piece(piece) => (piece, false),
+            Next::End if framing == Framing::IntoChunks => (BytesMut::from(LAST_CHUNK), true),
+            Next::End if head.is_some() => (BytesMut::new(), true),
+            Next::End => return relayed,
+            Next::ReceiverLeft => return ended(relayed, RelayEnd::ReceiverLeft),
+            Next::Broke(ConnectionError::TimedOut(_)) => {
+                return ended(relayed, RelayEnd::SenderIdle);
+            }
+            Next::Broke(error) => return ended(relayed, RelayEnd::SenderBroke(error)),
+        };
+        let length = piece.len() + head.as_ref().map_or(0, Vec::len);
         to.transport()
             .arm_deadline(clocks.receiver_stall, OnExpiry::ShutBoth);
-        match to.transport().relay(piece).await {
-            Ok(buffer) => from.give_back(buffer),
-            Err(_) => return (receiver_failed(to), written),
+        let result = match head.take() {
+            Some(head) => to.write_message(head, piece.freeze()).await,
+            None => to
+                .transport()
+                .relay(piece)
+                .await
+                .map(|buffer| from.give_back(buffer)),
+        };
+        if result.is_err() {
+            let end = receiver_failed(to);
+            return ended(relayed, end);
         }
         to.transport().disarm_deadline();
-        written += length;
-    }
-    if framing == Framing::IntoChunks {
-        if to.write(Bytes::from_static(LAST_CHUNK)).await.is_err() {
-            return (receiver_failed(to), written);
+        relayed.written += length as u64;
+        relayed.first.get_or_insert_with(Instant::now);
+        if last || (framing != Framing::IntoChunks && !from.body_pending()) {
+            return relayed;
         }
-        written += LAST_CHUNK.len() as u64;
     }
-    (RelayEnd::Complete, written)
+}
+
+fn ended(relayed: Relayed, end: RelayEnd) -> Relayed {
+    Relayed { end, ..relayed }
 }
 
 enum Next {

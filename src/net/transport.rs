@@ -37,6 +37,8 @@ pub struct Transport {
     writer: WriteHalf,
     tls: Option<Box<RefCell<rustls::Connection>>>,
     spare: Option<BytesMut>,
+    /// Whether a write was begun and not seen to its end.
+    writing: bool,
 }
 
 enum Reader {
@@ -61,6 +63,7 @@ impl Transport {
             writer,
             tls: None,
             spare: None,
+            writing: false,
         })
     }
 
@@ -108,6 +111,11 @@ impl Transport {
     /// Ends whatever waits on this connection after `after`: see [`Transport::expired`].
     pub fn arm_deadline(&self, after: Duration, on: OnExpiry) {
         self.deadline.arm(after, on);
+    }
+
+    /// Ends an idle wait after `after`, or sooner when the thread drains.
+    pub fn arm_idle(&self, after: Duration) {
+        self.deadline.arm_idle(after);
     }
 
     /// Takes the deadline back.
@@ -190,6 +198,7 @@ impl Transport {
             Writing {
                 writer: &mut self.writer,
                 tls: self.tls.as_deref(),
+                unfinished: &mut self.writing,
             },
         )
     }
@@ -246,7 +255,7 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         // An operation in flight holds the descriptor open; ending it lets the socket close now rather than at its end.
-        if matches!(self.reader, Reader::Armed(_)) {
+        if self.writing || matches!(self.reader, Reader::Armed(_)) {
             shutdown(self.fd, libc::SHUT_RDWR);
         }
     }
@@ -324,16 +333,20 @@ impl Reading<'_> {
 pub struct Writing<'a> {
     writer: &'a mut WriteHalf,
     tls: Option<&'a RefCell<rustls::Connection>>,
+    unfinished: &'a mut bool,
 }
 
 impl Writing<'_> {
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes`. Dropped before its end it leaves a connection that is good for nothing but its last answer.
     pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
         let wire = match self.tls {
             None => bytes,
             Some(tls) => encrypt(&mut tls.borrow_mut(), &bytes)?,
         };
-        self.writer.write_all(wire).await.0.map(drop)
+        *self.unfinished = true;
+        let result = self.writer.write_all(wire).await.0.map(drop);
+        *self.unfinished = false;
+        result
     }
 }
 

@@ -83,17 +83,23 @@ impl Slug {
 
     /// Reads a path segment: a slug or one of the accepted aliases. Custom providers are looked up by their whole name.
     pub fn parse(segment: &str) -> Option<Self> {
-        let name = match segment {
-            "xai" => "grok",
-            "google" => "google-ai-studio",
-            "google-vertex" => "google-vertex-ai",
-            "azure" => "azure-openai",
-            "bedrock" => "aws-bedrock",
-            "perplexity" => "perplexity-ai",
-            other => other,
+        Self::ALL
+            .into_iter()
+            .find(|slug| *slug != Self::Custom && slug.names().any(|name| name == segment))
+    }
+
+    /// Every path segment that means this provider: its slug and its alias, if any.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let alias = match self {
+            Self::Grok => Some("xai"),
+            Self::GoogleAiStudio => Some("google"),
+            Self::GoogleVertexAi => Some("google-vertex"),
+            Self::AzureOpenAi => Some("azure"),
+            Self::AwsBedrock => Some("bedrock"),
+            Self::PerplexityAi => Some("perplexity"),
+            _ => None,
         };
-        let found = Self::ALL.into_iter().find(|slug| slug.as_str() == name)?;
-        (found != Self::Custom).then_some(found)
+        std::iter::once(self.as_str()).chain(alias)
     }
 
     /// The slug as written in URLs.

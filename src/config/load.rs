@@ -1,0 +1,667 @@
+//! Puts the sources together: flag, environment, file, default (resolutions 34).
+
+use std::fmt;
+
+use super::file::{Entry, GATEWAY_KEYS, parse_file};
+use super::value;
+use super::{
+    Config, ConfigError, Data, Flags, GatewayConfig, Management, ProviderConfig, SecretSource,
+    TlsFiles, Upstream,
+};
+use crate::limits::{CONFIG_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::providers::Slug;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A command-line flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(String),
+    /// A line of the file.
+    File(String, usize),
+    /// Nothing else said so.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Environment(name) => f.write_str(name),
+            Self::File(file, line) => write!(f, "{file}:{line}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value as `check` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its key.
+    pub key: String,
+    /// Its text; of a secret only where it is.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Reads everything. All that is wrong is told at once.
+pub fn load(
+    flags: &Flags,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Config, Vec<Shown>), ConfigError> {
+    let (name, entries) = read_file(flags, environment)?;
+    let mut sources = Sources {
+        flags,
+        environment,
+        name,
+        entries,
+        shown: Vec::new(),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let config = sources.config();
+    match config {
+        Some(mut config) if sources.errors.is_empty() => {
+            config.warnings = sources.warnings;
+            Ok((config, sources.shown))
+        }
+        _ => Err(ConfigError(sources.errors)),
+    }
+}
+
+fn read_file(
+    flags: &Flags,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(String, Vec<Entry>), ConfigError> {
+    let path = flags
+        .config
+        .clone()
+        .or_else(|| environment("RINGGATE_CONFIG").map(Into::into));
+    let Some(path) = path else {
+        return Ok((String::new(), Vec::new()));
+    };
+    let name = path.display().to_string();
+    let failed = |reason: String| ConfigError(vec![format!("{name}: {reason}")]);
+    let length = std::fs::metadata(&path)
+        .map_err(|error| failed(error.to_string()))?
+        .len();
+    if length > CONFIG_BYTES_MAX {
+        return Err(failed(format!("is longer than {CONFIG_BYTES_MAX} bytes")));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+    let entries = parse_file(&text, &name)?;
+    Ok((name, entries))
+}
+
+struct Sources<'a> {
+    flags: &'a Flags,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    name: String,
+    entries: Vec<Entry>,
+    shown: Vec<Shown>,
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Sources<'_> {
+    /// `None` only where an error was noted.
+    fn config(&mut self) -> Option<Config> {
+        let data = self.data();
+        let upstream = self.upstream();
+        let management = self.management();
+        let account_id = self.optional("account.id", "made at the first start", value::id);
+        let data_dir = self.one("data_dir", "./ringgate-data", value::path);
+        let providers = self.providers();
+        let gateways = self.gateways();
+        let config = Config {
+            data: data?,
+            upstream: upstream?,
+            management: management?,
+            account_id,
+            data_dir: data_dir?,
+            providers,
+            gateways,
+            warnings: Vec::new(),
+        };
+        self.warn_of_open_relay(&config);
+        Some(config)
+    }
+
+    fn data(&mut self) -> Option<Data> {
+        let listen = self.many("data.listen", &["127.0.0.1:8787"], value::address);
+        let threads = self.one("data.threads", "0", value::threads);
+        let driver = self.one("data.driver", "auto", value::driver);
+        let error_status = self.one("data.error_status", "strict", value::error_status);
+        let certificate = self.optional("data.tls.certificate", "off", value::path);
+        let key = self.optional("data.tls.key", "off", value::path);
+        let proxy_protocol = self.one("data.proxy_protocol", "false", value::boolean);
+        let trusted_proxies = self.many("data.trusted_proxies", &[], value::network);
+        let access_log = self.one("data.access_log", "text", value::access_log);
+        let client_head = self.one("data.client_head", "30s", value::duration);
+        let client_body_idle = self.one("data.client_body_idle", "60s", value::duration);
+        let client_write_stall = self.one("data.client_write_stall", "60s", value::duration);
+        let keep_alive = self.one("data.keep_alive", "75s", value::duration);
+        let drain = self.one("data.drain", "30s", value::duration);
+        let head_bytes = self.one("data.head_bytes", "64KiB", |text| {
+            value::size(text, 1024, HEAD_BYTES_MAX as u64)
+        });
+        let headers = self.one("data.headers", "128", |text| {
+            value::number(text, 8, HEADERS_MAX)
+        });
+        let body_max = self.one("data.body_max", "512MiB", |text| {
+            value::size(text, 1, 1 << 50)
+        });
+        let connections = self.optional("data.connections", "as the file limit allows", |text| {
+            value::number(text, 1, 10_000_000)
+        });
+        let unauthenticated = self.one("data.house_keys_unauthenticated", "false", value::boolean);
+        let tls = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) => None,
+            _ => {
+                self.errors
+                    .push("data.tls: needs both certificate and key".to_owned());
+                None
+            }
+        };
+        let listen = listen?;
+        if listen.is_empty() {
+            self.errors
+                .push("data.listen: needs at least one address".to_owned());
+        }
+        Some(Data {
+            listen,
+            threads: threads?,
+            driver: driver?,
+            error_status: error_status?,
+            tls,
+            proxy_protocol: proxy_protocol?,
+            trusted_proxies: trusted_proxies?,
+            access_log: access_log?,
+            client_head: client_head?,
+            client_body_idle: client_body_idle?,
+            client_write_stall: client_write_stall?,
+            keep_alive: keep_alive?,
+            drain: drain?,
+            head_bytes: head_bytes? as usize,
+            headers: headers?,
+            body_max: body_max?,
+            connections,
+            house_keys_unauthenticated: unauthenticated?,
+        })
+    }
+
+    fn upstream(&mut self) -> Option<Upstream> {
+        let connect = self.one("upstream.connect", "10s", value::duration);
+        let response_head = self.one("upstream.response_head", "600s", value::duration);
+        let stream_idle = self.one("upstream.stream_idle", "600s", value::duration);
+        let total = self.one("upstream.total", "off", value::optional_duration);
+        let keep_alive = self.one("upstream.keep_alive", "50s", value::duration);
+        let connections = self.one("upstream.connections_per_origin", "1024", |text| {
+            value::number(text, 1, 1_000_000)
+        });
+        let roots = self.one("upstream.roots", "bundled", value::roots);
+        let ca_file = self.optional("upstream.ca_file", "none", value::path);
+        let proxy = self.one("upstream.proxy", "off", value::proxy);
+        Some(Upstream {
+            connect: connect?,
+            response_head: response_head?,
+            stream_idle: stream_idle?,
+            total: total?,
+            keep_alive: keep_alive?,
+            connections_per_origin: connections?,
+            roots: roots?,
+            ca_file,
+            proxy: proxy?,
+        })
+    }
+
+    fn management(&mut self) -> Option<Management> {
+        let listen = self.one("management.listen", "127.0.0.1:8788", value::address);
+        let allow_plaintext = self.one("management.allow_plaintext", "false", value::boolean);
+        let (listen, allow_plaintext) = (listen?, allow_plaintext?);
+        if !listen.ip().is_loopback() && !allow_plaintext {
+            self.errors.push(format!(
+                "management.listen: {listen} can be reached from other machines, in clear text; keep it on a loopback address or set management.allow_plaintext = true"
+            ));
+        }
+        Some(Management {
+            listen,
+            allow_plaintext,
+        })
+    }
+
+    fn providers(&mut self) -> Vec<ProviderConfig> {
+        let mut configured = Vec::new();
+        for name in self.names_below("providers") {
+            let slug = Slug::parse(&name).unwrap_or(Slug::Custom);
+            let key = |leaf: &str| format!("providers.{name}.{leaf}");
+            let allow_insecure = match self.file_entry(&key("allow_insecure")) {
+                Some(_) => self
+                    .one(&key("allow_insecure"), "false", value::boolean)
+                    .unwrap_or(false),
+                None => false,
+            };
+            let base_url = match self.file_entry(&key("base_url")) {
+                Some(_) => self.one(&key("base_url"), "", |text| {
+                    value::base_url(text, allow_insecure)
+                }),
+                None if slug == Slug::Custom => {
+                    let line = self.line_of("providers", &name);
+                    self.errors.push(format!(
+                        "{}:{line}: providers.{name}: needs a base_url",
+                        self.name
+                    ));
+                    None
+                }
+                None => None,
+            };
+            let api_key = match self.file_entry(&key("api_key")) {
+                Some(_) => self.one(&key("api_key"), "", SecretSource::parse),
+                None => None,
+            };
+            configured.push(ProviderConfig {
+                name,
+                slug,
+                base_url,
+                api_key,
+            });
+        }
+        configured
+    }
+
+    fn gateways(&mut self) -> Vec<GatewayConfig> {
+        let mut declared = Vec::new();
+        for id in self.names_below("gateways") {
+            let key = format!("gateways.{id}.authentication");
+            let authentication = match self.file_entry(&key) {
+                Some(_) => self.one(&key, "", value::boolean),
+                None => None,
+            };
+            let idle: Vec<String> = self
+                .entries
+                .iter()
+                .filter(|entry| {
+                    entry.path.len() == 3 && entry.path[0] == "gateways" && entry.path[1] == id
+                })
+                .filter(|entry| GATEWAY_KEYS[1..].contains(&entry.path[2].as_str()))
+                .map(|entry| {
+                    format!(
+                        "{}:{}: {} has no effect yet",
+                        self.name,
+                        entry.line,
+                        entry.path.join(".")
+                    )
+                })
+                .collect();
+            self.warnings.extend(idle);
+            declared.push(GatewayConfig { id, authentication });
+        }
+        declared
+    }
+
+    /// An open gateway that others can reach and that has keys to spend (resolutions 32).
+    fn warn_of_open_relay(&mut self, config: &Config) {
+        let reachable = config
+            .data
+            .listen
+            .iter()
+            .any(|address| !address.ip().is_loopback());
+        let keys = config
+            .providers
+            .iter()
+            .any(|provider| provider.api_key.is_some());
+        let open = config
+            .gateways
+            .iter()
+            .any(|gateway| gateway.authentication == Some(false));
+        if reachable && keys && (open || config.data.house_keys_unauthenticated) {
+            self.warnings.push(
+                "OPEN RELAY: other machines can reach the data listener, provider keys are configured, and a gateway takes requests without a token: anyone who finds it may spend your money"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// The value of a key that holds one.
+    fn one<T>(
+        &mut self,
+        key: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (texts, list, origin) =
+            self.raw(key)
+                .unwrap_or((vec![default.to_owned()], false, Origin::Default));
+        let [text] = &texts[..] else {
+            self.wrong(&origin, key, "takes one value");
+            return None;
+        };
+        if list && !matches!(origin, Origin::Flag(_) | Origin::Environment(_)) {
+            self.wrong(&origin, key, "takes one value, not a list");
+            return None;
+        }
+        match parse(text) {
+            Ok(value) => {
+                self.show(key, text.clone(), origin);
+                Some(value)
+            }
+            Err(problem) => {
+                self.wrong(&origin, key, &problem);
+                None
+            }
+        }
+    }
+
+    /// The value of a key that may be unset; `unset` is how that is shown.
+    fn optional<T>(
+        &mut self,
+        key: &str,
+        unset: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.raw(key).is_none() {
+            self.show(key, format!("({unset})"), Origin::Default);
+            return None;
+        }
+        self.one(key, "", parse)
+    }
+
+    /// The values of a key that holds a list.
+    fn many<T>(
+        &mut self,
+        key: &str,
+        default: &[&str],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let default = default.iter().map(|text| (*text).to_owned()).collect();
+        let (texts, _, origin) = self.raw(key).unwrap_or((default, true, Origin::Default));
+        let mut values = Vec::with_capacity(texts.len());
+        for text in &texts {
+            match parse(text) {
+                Ok(value) => values.push(value),
+                Err(problem) => {
+                    self.wrong(&origin, key, &format!("{text:?}: {problem}"));
+                    return None;
+                }
+            }
+        }
+        let shown = if texts.is_empty() {
+            "(none)".to_owned()
+        } else {
+            texts.join(", ")
+        };
+        self.show(key, shown, origin);
+        Some(values)
+    }
+
+    fn raw(&self, key: &str) -> Option<(Vec<String>, bool, Origin)> {
+        if let Some((texts, flag)) = self.flag(key) {
+            return Some((texts, true, Origin::Flag(flag)));
+        }
+        if let Some(name) = environment_name(key)
+            && let Some(text) = (self.environment)(name)
+        {
+            let texts = text.split(',').map(|part| part.trim().to_owned()).collect();
+            return Some((texts, true, Origin::Environment(name.to_owned())));
+        }
+        let entry = self.file_entry(key)?;
+        let origin = Origin::File(self.name.clone(), entry.line);
+        Some((entry.texts.clone(), entry.list, origin))
+    }
+
+    fn flag(&self, key: &str) -> Option<(Vec<String>, &'static str)> {
+        let flags = self.flags;
+        let (value, name) = match key {
+            "data.listen" if flags.listen.is_empty() => return None,
+            "data.listen" => return Some((flags.listen.clone(), "--listen")),
+            "management.listen" => (&flags.management_listen, "--management-listen"),
+            "data_dir" => (&flags.data_dir, "--data-dir"),
+            "data.threads" => (&flags.threads, "--threads"),
+            "data.driver" => (&flags.driver, "--driver"),
+            "account.id" => (&flags.account_id, "--account-id"),
+            "data.access_log" => (&flags.access_log, "--access-log"),
+            _ => return None,
+        };
+        Some((vec![value.clone()?], name))
+    }
+
+    fn file_entry(&self, key: &str) -> Option<&Entry> {
+        let same = |entry: &&Entry| entry.path.iter().map(String::as_str).eq(split_key(key));
+        self.entries.iter().find(same)
+    }
+
+    /// The tables below `table`, in the file's order.
+    fn names_below(&self, table: &str) -> Vec<String> {
+        let mut names: Vec<(usize, String)> = Vec::new();
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| entry.path.len() > 2 && entry.path[0] == table)
+        {
+            if !names.iter().any(|(_, name)| *name == entry.path[1]) {
+                names.push((entry.line, entry.path[1].clone()));
+            }
+        }
+        names.sort();
+        names.into_iter().map(|(_, name)| name).collect()
+    }
+
+    fn line_of(&self, table: &str, name: &str) -> usize {
+        let below = self
+            .entries
+            .iter()
+            .filter(|entry| entry.path[0] == table && entry.path.get(1).is_some_and(|n| n == name));
+        below.map(|entry| entry.line).min().unwrap_or(1)
+    }
+
+    fn show(&mut self, key: &str, value: String, origin: Origin) {
+        let value = match key.ends_with(".api_key") {
+            true => SecretSource::parse(&value).map_or(String::new(), |source| {
+                format!("{source} ({})", source.state())
+            }),
+            false => value,
+        };
+        self.shown.push(Shown {
+            key: key.to_owned(),
+            value,
+            origin,
+        });
+    }
+
+    fn wrong(&mut self, origin: &Origin, key: &str, problem: &str) {
+        self.errors.push(match origin {
+            Origin::File(file, line) => format!("{file}:{line}: {key}: {problem}"),
+            Origin::Default => format!("{key}: {problem}"),
+            origin => format!("{origin}: {problem}"),
+        });
+    }
+}
+
+/// Names of providers and gateways may hold dots; the fixed keys do not.
+fn split_key(key: &str) -> Vec<&str> {
+    match key.split_once('.') {
+        Some((table @ ("providers" | "gateways"), rest)) => match rest.rsplit_once('.') {
+            Some((name, leaf)) => vec![table, name, leaf],
+            None => vec![table, rest],
+        },
+        _ => key.split('.').collect(),
+    }
+}
+
+fn environment_name(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "data.listen" => "RINGGATE_LISTEN",
+        "management.listen" => "RINGGATE_MANAGEMENT_LISTEN",
+        "data_dir" => "RINGGATE_DATA_DIR",
+        "data.threads" => "RINGGATE_THREADS",
+        "data.driver" => "RINGGATE_DRIVER",
+        "account.id" => "RINGGATE_ACCOUNT_ID",
+        "data.access_log" => "RINGGATE_ACCESS_LOG",
+        "data.error_status" => "RINGGATE_ERROR_STATUS",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Driver, ErrorStatus};
+    use std::time::Duration;
+
+    fn read(
+        flags: Flags,
+        environment: &[(&str, &str)],
+        file: &str,
+    ) -> Result<(Config, Vec<Shown>), ConfigError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("r.toml");
+        std::fs::write(&path, file).expect("written");
+        let flags = Flags {
+            config: Some(path),
+            ..flags
+        };
+        let variables: Vec<(String, String)> = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        load(&flags, &|name| {
+            variables
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.clone())
+        })
+    }
+
+    fn errors(file: &str) -> String {
+        read(Flags::default(), &[], file)
+            .err()
+            .expect("refused")
+            .to_string()
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_configuration() {
+        let (config, shown) = load(&Flags::default(), &|_| None).expect("the defaults");
+        assert_eq!(
+            config.data.listen,
+            ["127.0.0.1:8787".parse().expect("an address")]
+        );
+        assert_eq!(config.management.listen.port(), 8788);
+        assert_eq!(config.upstream.response_head, Duration::from_secs(600));
+        assert_eq!((config.upstream.total, config.account_id), (None, None));
+        assert_eq!(config.data.body_max, 512 << 20);
+        assert!(shown.iter().all(|shown| shown.origin == Origin::Default));
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let file = "[data]\nthreads = 3\nerror_status = \"semantic\"\ndriver = \"uring\"\n[account]\nid = \"file\"\n";
+        let flags = Flags {
+            threads: Some("1".to_owned()),
+            ..Flags::default()
+        };
+        let environment = [
+            ("RINGGATE_THREADS", "2"),
+            ("RINGGATE_DRIVER", "epoll"),
+            ("RINGGATE_LISTEN", "127.0.0.1:1, [::1]:2"),
+        ];
+        let (config, shown) = read(flags, &environment, file).expect("right");
+        assert_eq!(
+            (config.data.threads, config.data.driver),
+            (1, Driver::Epoll)
+        );
+        assert_eq!(config.data.error_status, ErrorStatus::Semantic);
+        assert_eq!(config.account_id.as_deref(), Some("file"));
+        assert_eq!(config.data.listen.len(), 2);
+        let origin = |key: &str| {
+            shown
+                .iter()
+                .find(|shown| shown.key == key)
+                .expect("shown")
+                .origin
+                .to_string()
+        };
+        assert_eq!(origin("data.threads"), "--threads");
+        assert_eq!(origin("data.driver"), "RINGGATE_DRIVER");
+        assert!(origin("data.error_status").ends_with("r.toml:3"));
+        assert_eq!(origin("data.drain"), "default");
+    }
+
+    #[test]
+    fn providers_gateways_and_their_warnings() {
+        let file = "[providers.custom-v1.x]\nbase_url = \"http://10.0.0.1/v1\"\n";
+        assert!(
+            errors(file).contains("unknown key"),
+            "a dotted name must be quoted"
+        );
+        let file = "[data]\nlisten = [\"0.0.0.0:1\"]\n[providers.openai]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"env:NOT_SET_HERE\"\n[providers.\"custom-v1.x\"]\nbase_url = \"http://10.0.0.1/v1\"\n[gateways.prod]\nauthentication = false\ncache_ttl = 300\nguardrails = { prompt = { P1 = \"BLOCK\" } }\n";
+        let (config, shown) = read(Flags::default(), &[], file).expect("right");
+        assert_eq!(config.providers.len(), 2);
+        assert_eq!(config.providers[1].name, "custom-v1.x");
+        assert_eq!(config.providers[1].slug, Slug::Custom);
+        assert_eq!(config.gateways[0].authentication, Some(false));
+        let key = shown
+            .iter()
+            .find(|shown| shown.key == "providers.openai.api_key")
+            .expect("shown");
+        assert_eq!(key.value, "env:NOT_SET_HERE (NOT SET)");
+        let warnings = config.warnings.join("\n");
+        assert!(
+            warnings.contains("gateways.prod.cache_ttl has no effect yet"),
+            "{warnings}"
+        );
+        assert!(
+            warnings.contains("gateways.prod.guardrails has no effect yet"),
+            "{warnings}"
+        );
+        assert!(warnings.contains("OPEN RELAY"), "{warnings}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let text = errors(
+            "[data]\nthreads = \"many\"\ndrain = \"soon\"\n[management]\nlisten = \"0.0.0.0:1\"\n",
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(
+            lines[0].contains("r.toml:2: data.threads: must be a whole number"),
+            "{text}"
+        );
+        assert!(
+            lines[1].contains("r.toml:3: data.drain: must be a time"),
+            "{text}"
+        );
+        assert!(lines[2].contains("allow_plaintext"), "{text}");
+        assert!(errors("[data]\nthreads = [1, 2]").contains("takes one value"));
+        assert!(errors("[data]\nthreads = [1]").contains("not a list"));
+        assert!(
+            errors("[providers.openai]\nbase_url = \"http://example.com\"")
+                .contains("allow_insecure")
+        );
+        assert!(errors("[providers.openai]\napi_key = \"sk-secret\"").contains("env:NAME"));
+        assert!(!errors("[providers.openai]\napi_key = \"sk-secret\"").contains("sk-secret"));
+        assert!(errors("[providers.custom-x]\nallow_insecure = true").contains("needs a base_url"));
+        assert!(errors("[data.tls]\nkey = \"k.pem\"").contains("both certificate and key"));
+        assert!(errors("[data]\nlisten = []").contains("at least one address"));
+        let flags = Flags {
+            driver: Some("kqueue".to_owned()),
+            ..Flags::default()
+        };
+        let error = read(flags, &[], "").err().expect("refused").to_string();
+        assert_eq!(error, "--driver: must be auto, epoll or uring");
+        let missing = Flags {
+            config: Some("/nonexistent/r.toml".into()),
+            ..Flags::default()
+        };
+        let error = load(&missing, &|_| None)
+            .err()
+            .expect("refused")
+            .to_string();
+        assert!(error.starts_with("/nonexistent/r.toml: "), "{error}");
+    }
+}

@@ -1,0 +1,358 @@
+//! Phase 10: the connection, the upload, the answer's head. One replay on a stale connection, and only where nothing can
+//! have been done twice.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quanta::Instant;
+
+use super::Thread;
+use super::error::GatewayError;
+use super::settle::Settle;
+use crate::http::{Method, RequestHead, ResponseHead};
+use crate::limits::REPLAY_MAX;
+use crate::net::connect::Connector;
+use crate::net::deadlines::OnExpiry;
+use crate::net::http1::{Connection, ConnectionError};
+use crate::net::origin::Origin;
+use crate::net::pool::{Checkout, Slot};
+use crate::record::{End, bump};
+use crate::snapshot::Settings;
+
+/// An upstream request, ready to be sent.
+pub(super) struct Outgoing {
+    /// Where to.
+    pub origin: Arc<Origin>,
+    /// Its head.
+    pub head: Vec<u8>,
+    /// How long the answer's head may take.
+    pub response_head: Duration,
+    /// When the whole request must have ended.
+    pub until: Option<Instant>,
+}
+
+/// An answer whose body is still to come.
+pub(super) struct Answer {
+    /// Its head.
+    pub head: ResponseHead,
+    /// The connection that brings the body.
+    pub upstream: Connection,
+    /// The connection's place in the pool.
+    pub slot: Slot,
+    /// Whether the whole request was sent, so that the connection may be used again.
+    pub sent: bool,
+}
+
+/// Why there is no answer.
+pub(super) enum Failure {
+    /// The client is to be told.
+    Error(Box<GatewayError>),
+    /// The client is not there any more.
+    ClientGone(End),
+}
+
+impl From<GatewayError> for Failure {
+    fn from(error: GatewayError) -> Self {
+        Self::Error(Box::new(error))
+    }
+}
+
+/// Sends the request and waits for the head of its answer.
+pub(super) async fn attempt(
+    thread: &Thread,
+    settings: &Settings,
+    client: &mut Connection,
+    head: &RequestHead,
+    outgoing: &Outgoing,
+    settle: &mut Settle<'_>,
+) -> Result<Answer, Failure> {
+    let mut sent = Sent::default();
+    loop {
+        settle.record.attempts += 1;
+        let (mut upstream, slot, reused) = connection(thread, settings, outgoing, settle).await?;
+        settle.record.reused = reused;
+        let mut exchange = Exchange {
+            settings,
+            client: &mut *client,
+            head,
+            outgoing,
+            upstream: &mut upstream,
+            sent: &mut sent,
+            keep: reused,
+        };
+        match exchange.run(settle).await {
+            Ok(answer) => {
+                return Ok(Answer {
+                    head: answer.head,
+                    upstream,
+                    slot,
+                    sent: !answer.early && !client.body_pending(),
+                });
+            }
+            Err(Broken::Upstream(error)) => {
+                let replay =
+                    reused && settle.record.attempts == 1 && sent.replayable(head.method());
+                if !replay {
+                    return Err(no_answer(&upstream, &error, &outgoing.origin).into());
+                }
+                bump(&thread.counters.replays, 1);
+            }
+            Err(Broken::Client(failure)) => return Err(failure),
+        }
+    }
+}
+
+struct Answered {
+    head: ResponseHead,
+    /// It came before the whole request was sent.
+    early: bool,
+}
+
+/// A warm connection, else a new one.
+async fn connection(
+    thread: &Thread,
+    settings: &Settings,
+    outgoing: &Outgoing,
+    settle: &mut Settle<'_>,
+) -> Result<(Connection, Slot, bool), Failure> {
+    let begin = Instant::now();
+    let patience = bounded(settings.clocks.connect, outgoing.until);
+    let checkout = thread.pool.checkout(&outgoing.origin, patience).await;
+    let result = match checkout {
+        Err(full) => Err(GatewayError::no_answer(full)),
+        Ok(Checkout::Warm(connection, slot)) => {
+            bump(&thread.counters.reuses, 1);
+            return Ok((*connection, slot, true));
+        }
+        Ok(Checkout::Open(slot)) => {
+            let connector = Connector {
+                resolver: thread.shared.resolver.clone(),
+                mailbox: thread.mailbox.clone(),
+                tls: settings.tls.clone(),
+                proxy: settings.proxy.clone(),
+                timeout: patience,
+            };
+            match connector.connect(&outgoing.origin).await {
+                Ok((connection, times)) => {
+                    bump(&thread.counters.connects, 1);
+                    settle.timeline.dns += times.dns;
+                    settle.timeline.tcp += times.tcp;
+                    settle.timeline.tls += times.tls;
+                    Ok((connection, slot, false))
+                }
+                Err(error) => {
+                    bump(&thread.counters.connect_errors, 1);
+                    Err(match error {
+                        crate::net::connect::ConnectError::TimedOut(..) => {
+                            GatewayError::timed_out(error)
+                        }
+                        error => GatewayError::no_answer(error),
+                    })
+                }
+            }
+        }
+    };
+    settle.timeline.connect += begin.elapsed();
+    result.map_err(Failure::from)
+}
+
+/// What was sent of the request, kept while it may have to be sent again.
+#[derive(Default)]
+struct Sent {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// More was sent than is kept.
+    lost: bool,
+    /// The last byte of the request was written.
+    whole: bool,
+}
+
+impl Sent {
+    fn keep(&mut self, piece: &Bytes) {
+        self.bytes += piece.len();
+        if self.bytes > REPLAY_MAX {
+            self.lost = true;
+            self.pieces.clear();
+        } else if !self.lost {
+            self.pieces.push(piece.clone());
+        }
+    }
+
+    /// A close seen before the last byte was written means that the provider cannot have worked on the request; GET and
+    /// HEAD change nothing when done twice.
+    fn replayable(&self, method: Method) -> bool {
+        !self.lost && (!self.whole || matches!(method, Method::Get | Method::Head))
+    }
+}
+
+enum Broken {
+    Upstream(ConnectionError),
+    Client(Failure),
+}
+
+/// One try on one connection.
+struct Exchange<'a> {
+    settings: &'a Settings,
+    client: &'a mut Connection,
+    head: &'a RequestHead,
+    outgoing: &'a Outgoing,
+    upstream: &'a mut Connection,
+    sent: &'a mut Sent,
+    /// Whether what is sent is kept for a replay.
+    keep: bool,
+}
+
+/// What comes next while the request goes up.
+enum Up {
+    Piece(Bytes),
+    End,
+    Early(ResponseHead),
+}
+
+impl Exchange<'_> {
+    async fn run(&mut self, settle: &mut Settle<'_>) -> Result<Answered, Broken> {
+        let mut again = std::mem::take(&mut self.sent.pieces);
+        (self.sent.bytes, self.sent.whole) = (0, false);
+        let mut head = Some(self.outgoing.head.clone());
+        loop {
+            let next = match again.is_empty() {
+                false => Up::Piece(again.remove(0)),
+                // The head does not wait for a body that is not here yet.
+                true if head.is_some() && self.client.body_pending() && !self.client.buffered() => {
+                    Up::Piece(Bytes::new())
+                }
+                true => self.next(settle).await?,
+            };
+            let piece = match next {
+                Up::Piece(piece) => piece,
+                Up::End => Bytes::new(),
+                Up::Early(head) => return Ok(self.answered(settle, head, true)),
+            };
+            if self.keep {
+                self.sent.keep(&piece);
+            }
+            if let Some(early) = self.write(head.take(), piece, settle).await? {
+                return Ok(self.answered(settle, early, true));
+            }
+            if !self.client.body_pending() && again.is_empty() {
+                break;
+            }
+        }
+        self.sent.whole = true;
+        let head = self.wait().await?;
+        Ok(self.answered(settle, head, false))
+    }
+
+    fn answered(&mut self, settle: &mut Settle<'_>, head: ResponseHead, early: bool) -> Answered {
+        settle.timeline.answered = Some(Instant::now());
+        self.upstream.transport().disarm_deadline();
+        Answered { head, early }
+    }
+
+    /// The next piece of the body, or an answer that comes before it.
+    async fn next(&mut self, settle: &mut Settle<'_>) -> Result<Up, Broken> {
+        if !self.client.body_pending() {
+            return Ok(Up::End);
+        }
+        let patience = bounded(self.settings.clocks.client_body_idle, self.outgoing.until);
+        self.client
+            .transport()
+            .arm_deadline(patience, OnExpiry::ShutRead);
+        let mut received = 0;
+        let (client, upstream, method) =
+            (&mut *self.client, &mut *self.upstream, self.head.method());
+        let next =
+            poll_fn(
+                |cx| match client.poll_wire(cx, &mut |run| received += run.len() as u64) {
+                    Poll::Ready(Ok(Some(piece))) => Poll::Ready(Ok(Up::Piece(piece.freeze()))),
+                    Poll::Ready(Ok(None)) => Poll::Ready(Ok(Up::End)),
+                    Poll::Ready(Err(error)) => {
+                        Poll::Ready(Err(Broken::Client(client_failed(error))))
+                    }
+                    Poll::Pending => upstream
+                        .poll_response_head(cx, method)
+                        .map(|head| head.map(Up::Early).map_err(Broken::Upstream)),
+                },
+            )
+            .await;
+        self.client.transport().disarm_deadline();
+        settle.record.request_bytes += received;
+        if settle.record.request_bytes > self.settings.body_max {
+            let error = GatewayError::too_large(self.settings.body_max);
+            return Err(Broken::Client(error.into()));
+        }
+        next
+    }
+
+    /// Writes the head with the first piece, or a later piece while listening for an early answer.
+    async fn write(
+        &mut self,
+        head: Option<Vec<u8>>,
+        piece: Bytes,
+        settle: &mut Settle<'_>,
+    ) -> Result<Option<ResponseHead>, Broken> {
+        let patience = bounded(self.outgoing.response_head, self.outgoing.until);
+        self.upstream
+            .transport()
+            .arm_deadline(patience, OnExpiry::ShutBoth);
+        let result = match head {
+            Some(head) => {
+                let written = self.upstream.write_message(head, piece).await;
+                settle.timeline.sent = Some(Instant::now());
+                written.map(|()| None).map_err(ConnectionError::from)
+            }
+            None if piece.is_empty() => Ok(None),
+            None => {
+                self.upstream
+                    .write_listening(piece, self.head.method())
+                    .await
+            }
+        };
+        result.map_err(Broken::Upstream)
+    }
+
+    /// Waits for the answer's head and watches for a client that leaves.
+    async fn wait(&mut self) -> Result<ResponseHead, Broken> {
+        let (client, upstream, method) =
+            (&mut *self.client, &mut *self.upstream, self.head.method());
+        poll_fn(|cx| match upstream.poll_response_head(cx, method) {
+            Poll::Ready(result) => Poll::Ready(result.map_err(Broken::Upstream)),
+            Poll::Pending => client
+                .poll_client_left(cx)
+                .map(|()| Err(Broken::Client(Failure::ClientGone(End::ClientLeft)))),
+        })
+        .await
+    }
+}
+
+/// A body that cannot be read on.
+fn client_failed(error: ConnectionError) -> Failure {
+    match error {
+        ConnectionError::TimedOut(what) => GatewayError::bad_request(
+            408,
+            format_args!("Timed out waiting for the request's {what}"),
+        )
+        .into(),
+        ConnectionError::Chunked(error) => GatewayError::bad_request(400, error).into(),
+        _ => Failure::ClientGone(End::ClientLeft),
+    }
+}
+
+fn no_answer(upstream: &Connection, error: &ConnectionError, origin: &Origin) -> GatewayError {
+    let detail = format!("{origin}: {error}");
+    if matches!(error, ConnectionError::TimedOut(_)) || upstream.expired() {
+        GatewayError::timed_out(detail)
+    } else {
+        GatewayError::no_answer(detail)
+    }
+}
+
+/// `after`, or what is left of the whole request's time.
+pub(super) fn bounded(after: Duration, until: Option<Instant>) -> Duration {
+    until.map_or(after, |until| {
+        after.min(until.saturating_duration_since(Instant::now()))
+    })
+}

@@ -1,0 +1,337 @@
+//! One client connection: TLS, the PROXY protocol, and one request after the other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quanta::Instant;
+
+use super::attempt::{Failure, Outgoing, attempt};
+use super::authenticate::authenticate;
+use super::credential::{self, Paying};
+use super::error::GatewayError;
+use super::outgoing::write_head;
+use super::relay::{After, relay};
+use super::resolve::resolve;
+use super::settle::Settle;
+use super::{Thread, plan};
+use crate::config::ErrorStatus;
+use crate::http::proxy_protocol;
+use crate::http::{HeadLimits, Method, RequestFraming, RequestHead};
+use crate::limits::{BODY_READ_BYTES, IDLE_READ_BYTES, LINGER, LINGER_BYTES};
+use crate::net::deadlines::OnExpiry;
+use crate::net::http1::{Connection, ConnectionError, HeadClocks};
+use crate::net::tls::ServerTls;
+use crate::net::transport::Transport;
+use crate::providers::{query_key, without_key};
+use crate::record::{End, bump};
+use crate::snapshot::{Settings, Snapshot};
+
+/// How a listener's connections begin.
+#[derive(Clone)]
+pub struct Edge {
+    /// TLS is spoken.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Every connection begins with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Bounds of a request's head.
+    pub head_limits: HeadLimits,
+    /// How long heads may take and connections idle.
+    pub clocks: HeadClocks,
+}
+
+/// Serves a connection to its end. At the bound it is told so and closed.
+pub async fn serve(thread: Rc<Thread>, transport: Transport, edge: Edge) {
+    let _open = Open::enter(&thread);
+    if thread.shared.open.load(Ordering::Relaxed) > thread.shared.open_max {
+        bump(&thread.counters.refused, 1);
+        return refuse_busy(transport).await;
+    }
+    if let Some((connection, client)) = begin(transport, &edge).await {
+        requests(&thread, connection, client).await;
+    }
+}
+
+/// Counts an open connection for as long as it lives.
+struct Open<'a>(&'a Thread);
+
+impl<'a> Open<'a> {
+    fn enter(thread: &'a Thread) -> Self {
+        thread.shared.open.fetch_add(1, Ordering::Relaxed);
+        thread.connections.set(thread.connections.get() + 1);
+        bump(&thread.counters.accepted, 1);
+        bump(&thread.counters.open, 1);
+        Self(thread)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.set(self.0.connections.get() - 1);
+        bump(&self.0.counters.open, u64::MAX);
+    }
+}
+
+async fn refuse_busy(transport: Transport) {
+    let answer = GatewayError::too_busy().answer(ErrorStatus::Strict, b"", true, false);
+    let mut connection = Connection::server(transport, HeadLimits::default());
+    connection
+        .transport()
+        .arm_deadline(LINGER, OnExpiry::ShutBoth);
+    if connection.write(Bytes::from(answer)).await.is_ok() {
+        linger(connection).await;
+    }
+}
+
+/// The PROXY header, then TLS; both within the time of a request's head. `None`: the client did not get so far.
+async fn begin(mut transport: Transport, edge: &Edge) -> Option<(Connection, IpAddr)> {
+    let mut client = transport.peer();
+    let mut early = BytesMut::new();
+    if edge.proxy_protocol || edge.tls.is_some() {
+        transport.arm_deadline(edge.clocks.head, OnExpiry::ShutBoth);
+    }
+    if edge.proxy_protocol {
+        client = proxied(&mut transport, &mut early).await?.unwrap_or(client);
+    }
+    if let Some(tls) = &edge.tls {
+        let session = rustls::ServerConnection::new(tls.config()).ok()?;
+        transport.start_tls(session.into(), &early).await.ok()?;
+        early.clear();
+    }
+    transport.disarm_deadline();
+    let mut connection = Connection::server(transport, edge.head_limits);
+    connection.set_head_clocks(edge.clocks);
+    connection.put_buffered(early);
+    Some((connection, client.ip()))
+}
+
+/// Reads a PROXY protocol header; what follows it stays in `early`. `None`: there is none, and the connection is not to be
+/// trusted (the protocol's section 2).
+async fn proxied(transport: &mut Transport, early: &mut BytesMut) -> Option<Option<SocketAddr>> {
+    loop {
+        match proxy_protocol::parse(early) {
+            Ok(Some(header)) => {
+                let _ = early.split_to(header.length);
+                return Some(header.source);
+            }
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+        let received = transport.read(IDLE_READ_BYTES).await.ok()?;
+        if received.is_empty() {
+            return None;
+        }
+        early.extend_from_slice(&received);
+    }
+}
+
+async fn requests(thread: &Thread, mut connection: Connection, client: IpAddr) {
+    loop {
+        let head = match connection.next_request().await {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(error) => return refuse(thread, connection, &error).await,
+        };
+        match exchange(thread, &mut connection, &head, client).await {
+            After::Keep if !thread.draining.get() => {}
+            After::Keep | After::Close => return linger(connection).await,
+            After::Abort => return connection.abort(),
+        }
+    }
+}
+
+/// Answers a head that cannot be read.
+async fn refuse(thread: &Thread, mut connection: Connection, error: &ConnectionError) {
+    let status = match error {
+        ConnectionError::Head(error) => error.status(),
+        ConnectionError::TimedOut(_) => 408,
+        _ => return,
+    };
+    let snapshot = thread.shared.snapshot.load();
+    let answer = GatewayError::bad_request(status, error).answer(
+        snapshot.settings.error_status,
+        b"",
+        true,
+        false,
+    );
+    drop(snapshot);
+    bump(&thread.counters.statuses[4], 1);
+    bump(&thread.counters.own_errors, 1);
+    connection
+        .transport()
+        .arm_deadline(LINGER, OnExpiry::ShutBoth);
+    if connection.write(Bytes::from(answer)).await.is_ok() {
+        linger(connection).await;
+    }
+}
+
+/// Closes our side and takes in what the client still sends, within a bound: closing with bytes unread would reset the
+/// connection, and the reset would overtake the answer (RFC 9112 section 9.6).
+async fn linger(mut connection: Connection) {
+    connection
+        .transport()
+        .arm_deadline(LINGER, OnExpiry::ShutBoth);
+    if connection.transport().finish().await.is_err() {
+        return;
+    }
+    let mut taken = connection.take_buffered().len();
+    while taken < LINGER_BYTES {
+        match connection.transport().read(BODY_READ_BYTES).await {
+            Ok(bytes) if !bytes.is_empty() => taken += bytes.len(),
+            _ => return,
+        }
+    }
+}
+
+/// One request: the phases in their order.
+async fn exchange(
+    thread: &Thread,
+    client: &mut Connection,
+    head: &RequestHead,
+    peer: IpAddr,
+) -> After {
+    let snapshot = thread.shared.snapshot.load_full();
+    let settings = snapshot.settings.clone();
+    let forwarded = head
+        .headers()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"))
+        .map(|(_, value)| value);
+    let mut settle = Settle::begin(thread, head, settings.client_address(peer, forwarded));
+    let prepared = prepare(&snapshot, head, &mut settle);
+    // From here on the request may wait for long; an old snapshot must not live as long as it.
+    drop(snapshot);
+    let failure = match prepared {
+        Err(error) => Failure::from(error),
+        Ok(outgoing) => {
+            match admit_and_attempt(thread, &settings, client, head, &outgoing, &mut settle).await {
+                Ok(answer) => {
+                    return relay(
+                        thread,
+                        &settings,
+                        client,
+                        head,
+                        answer,
+                        outgoing.until,
+                        &mut settle,
+                    )
+                    .await;
+                }
+                Err(failure) => failure,
+            }
+        }
+    };
+    match failure {
+        Failure::Error(error) => {
+            answer_error(thread, &settings, client, head, &error, &mut settle).await
+        }
+        Failure::ClientGone(end) => {
+            settle.record.end = end;
+            After::Abort
+        }
+    }
+}
+
+/// Phases 2 to 9, which wait for nothing.
+fn prepare(
+    snapshot: &Snapshot,
+    head: &RequestHead,
+    settle: &mut Settle<'_>,
+) -> Result<Outgoing, GatewayError> {
+    let settings = &snapshot.settings;
+    let resolved = resolve(head, snapshot)?;
+    settle.record.gateway = Some(resolved.gateway.id.clone());
+    settle.record.provider = Some(resolved.entry.name.clone());
+    let slug = resolved.entry.provider.slug();
+    settle.record.model = slug.model_in_path(resolved.rest).map(Box::from);
+    let identity = authenticate(head, &resolved.gateway, &snapshot.tokens)?;
+    if let RequestFraming::Length(length) = head.framing()
+        && length > settings.body_max
+    {
+        return Err(GatewayError::too_large(settings.body_max));
+    }
+    let paying = credential::choose(
+        head,
+        &resolved.entry,
+        &snapshot.tokens,
+        identity,
+        settings.house_keys_unauthenticated,
+    );
+    // A key in the query goes up only where it is the one that pays: a gateway token never does.
+    let query = head.query().map(|query| match query_key(query) {
+        Some(key)
+            if slug.takes_query_key()
+                && !(paying == Paying::Request
+                    && credential::is_key(key.as_bytes(), &snapshot.tokens)) =>
+        {
+            without_key(query)
+        }
+        _ => query.into(),
+    });
+    let query = query.as_deref().filter(|query| !query.is_empty());
+    let step = plan::native(head, &resolved, &snapshot.account, query)?;
+    let until = settings
+        .clocks
+        .total
+        .map(|total| settle.timeline.began + total);
+    Ok(Outgoing {
+        origin: step.target.origin.clone(),
+        head: write_head(head, &step, paying, &snapshot.tokens),
+        response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
+        until,
+    })
+}
+
+async fn admit_and_attempt(
+    thread: &Thread,
+    settings: &Settings,
+    client: &mut Connection,
+    head: &RequestHead,
+    outgoing: &Outgoing,
+    settle: &mut Settle<'_>,
+) -> Result<super::attempt::Answer, Failure> {
+    if client.admit_body().await.is_err() {
+        return Err(Failure::ClientGone(End::ClientLeft));
+    }
+    attempt(thread, settings, client, head, outgoing, settle).await
+}
+
+/// `cf-aig-request-timeout`: milliseconds to the answer's head; 0, negative and unreadable values count as absent
+/// (data plane 6.1, resolutions 11).
+fn request_timeout(head: &RequestHead) -> Option<Duration> {
+    let text = std::str::from_utf8(head.header("cf-aig-request-timeout")?).ok()?;
+    let milliseconds = text.trim().parse::<u64>().ok().filter(|value| *value > 0)?;
+    Some(Duration::from_millis(milliseconds))
+}
+
+/// Tells the client what is wrong. The connection is kept only where the whole request was read.
+async fn answer_error(
+    thread: &Thread,
+    settings: &Settings,
+    client: &mut Connection,
+    head: &RequestHead,
+    error: &GatewayError,
+    settle: &mut Settle<'_>,
+) -> After {
+    settle.note_error(error, settings.error_status);
+    let keep = head.keep_alive() && !client.body_pending() && !thread.draining.get();
+    let mut headers = Vec::with_capacity(192);
+    settle.write_headers(&mut headers);
+    let head_only = head.method() == Method::Head;
+    let answer = error.answer(settings.error_status, &headers, !keep, head_only);
+    client
+        .transport()
+        .arm_deadline(settings.clocks.client_write_stall, OnExpiry::ShutBoth);
+    let written = client.write(Bytes::from(answer)).await;
+    settle.timeline.relayed = Some(Instant::now());
+    if written.is_err() {
+        settle.record.end = End::ClientLeft;
+        return After::Abort;
+    }
+    client.transport().disarm_deadline();
+    settle.record.end = End::Complete;
+    if keep { After::Keep } else { After::Close }
+}

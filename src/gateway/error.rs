@@ -1,0 +1,211 @@
+//! Answers that the gateway makes itself (spec: data plane 11).
+
+use std::borrow::Cow;
+
+use crate::config::ErrorStatus;
+use crate::http::write;
+
+/// A refusal or a failure, as the client and the log are told.
+#[derive(Debug, Clone)]
+pub struct GatewayError {
+    /// HTTP status.
+    pub status: u16,
+    /// The code of data plane 11.
+    pub code: u16,
+    /// The message that stands for the code.
+    pub message: &'static str,
+    /// More about it, where the page gives no text: goes into `description`.
+    pub description: Option<Cow<'static, str>>,
+    /// What the operator should know; never sent.
+    pub detail: Option<String>,
+    /// Seconds for `Retry-After`.
+    pub retry_after: Option<u32>,
+}
+
+impl GatewayError {
+    fn new(status: u16, code: u16, message: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            message,
+            description: None,
+            detail: None,
+            retry_after: None,
+        }
+    }
+
+    fn described(mut self, description: impl Into<Cow<'static, str>>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    fn detailed(mut self, detail: impl ToString) -> Self {
+        self.detail = Some(detail.to_string());
+        self
+    }
+
+    /// The gateway does not exist.
+    pub fn no_gateway(id: &str) -> Self {
+        Self::new(
+            400,
+            2001,
+            "Please configure AI Gateway in the Cloudflare dashboard",
+        )
+        .detailed(format_args!("no gateway {id:?}"))
+    }
+
+    /// No usable answer of the provider.
+    pub fn no_answer(detail: impl ToString) -> Self {
+        Self::new(400, 2005, "Failed to get response from provider").detailed(detail)
+    }
+
+    /// The provider took too long: a 504 where [`ErrorStatus::Semantic`] is set.
+    pub fn timed_out(detail: impl ToString) -> Self {
+        Self {
+            status: TIMED_OUT,
+            ..Self::no_answer(detail)
+        }
+    }
+
+    /// The provider does not exist, or its path is not of its form.
+    pub fn no_provider(description: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, 2008, "Invalid provider").described(description)
+    }
+
+    /// The token is missing or wrong.
+    pub fn unauthorized() -> Self {
+        Self::new(401, 2009, "Unauthorized")
+    }
+
+    /// The account is not this instance's.
+    pub fn no_account(id: &str) -> Self {
+        Self::new(404, 7003, "Could not route to the account")
+            .described(format!("No account {id:?} on this instance"))
+    }
+
+    /// The path is none of the data plane's.
+    pub fn no_path() -> Self {
+        Self::new(404, 7003, "No such path")
+            .described("Expected /v1/{account}/{gateway}/{provider}/...")
+    }
+
+    /// The request's HTTP is wrong, too large or too slow; `status` says which.
+    pub fn bad_request(status: u16, reason: impl ToString) -> Self {
+        Self::new(status, 2002, "Invalid request").described(reason.to_string())
+    }
+
+    /// The body is over the limit.
+    pub fn too_large(limit: u64) -> Self {
+        Self::new(413, 2002, "Request body too large")
+            .described(format!("The limit is {limit} bytes (data.body_max)"))
+    }
+
+    /// WebSockets are not served.
+    pub fn no_upgrade() -> Self {
+        Self::new(501, 2002, "Not implemented").described("WebSocket upgrades are not served")
+    }
+
+    /// As many connections are open as the file limit allows.
+    pub fn too_busy() -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(503, 2002, "Too many connections")
+        }
+    }
+
+    /// The answer's status under the instance's setting.
+    pub fn status(&self, setting: ErrorStatus) -> u16 {
+        match (self.code, setting) {
+            (2005, ErrorStatus::Strict) => 400,
+            (2005, ErrorStatus::Semantic) if self.status == TIMED_OUT => 504,
+            (2005, ErrorStatus::Semantic) => 502,
+            _ => self.status,
+        }
+    }
+
+    /// The body: the exact envelope of data plane 11.
+    pub fn body(&self, status: u16) -> Vec<u8> {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let message = quoted(self.message);
+        let description = quoted(self.description.as_deref().unwrap_or(self.message));
+        let code = self.code;
+        // In the order of the page, for people who read it.
+        format!(
+            r#"{{"success":false,"result":[],"messages":[],"error":[{{"code":{code},"message":{message}}}],"name":"AiGatewayError","httpCode":{status},"internalCode":{code},"message":{message},"description":{description}}}"#
+        )
+        .into_bytes()
+    }
+
+    /// The whole answer; `headers` holds the `cf-aig-*` lines. A HEAD request gets no body.
+    pub fn answer(
+        &self,
+        setting: ErrorStatus,
+        headers: &[u8],
+        close: bool,
+        head_only: bool,
+    ) -> Vec<u8> {
+        let status = self.status(setting);
+        let body = self.body(status);
+        let mut out = Vec::with_capacity(body.len() + headers.len() + 160);
+        write::status_line(&mut out, status, "");
+        write::header(&mut out, b"content-type", b"application/json");
+        out.extend_from_slice(b"content-length: ");
+        write::decimal(&mut out, body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+        if let Some(seconds) = self.retry_after {
+            out.extend_from_slice(b"retry-after: ");
+            write::decimal(&mut out, u64::from(seconds));
+            out.extend_from_slice(b"\r\n");
+        }
+        if close {
+            write::header(&mut out, b"connection", b"close");
+        }
+        out.extend_from_slice(headers);
+        out.extend_from_slice(b"\r\n");
+        if !head_only {
+            out.extend_from_slice(&body);
+        }
+        out
+    }
+}
+
+/// Marks a 2005 that is a timeout until the setting decides its status.
+const TIMED_OUT: u16 = 504;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_envelope_is_the_documented_one() {
+        let error = GatewayError::no_answer("connection refused");
+        let answer = error.answer(ErrorStatus::Strict, b"cf-aig-step: 0\r\n", false, false);
+        let text = String::from_utf8(answer).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"));
+        assert!(head.ends_with("cf-aig-step: 0"));
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let expected = json!({"success":false,"result":[],"messages":[],
+            "error":[{"code":2005,"message":"Failed to get response from provider"}],
+            "name":"AiGatewayError","httpCode":400,"internalCode":2005,
+            "message":"Failed to get response from provider","description":"Failed to get response from provider"});
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn only_2005_depends_on_the_setting() {
+        let semantic = |error: GatewayError| error.status(ErrorStatus::Semantic);
+        assert_eq!(semantic(GatewayError::no_answer("x")), 502);
+        assert_eq!(semantic(GatewayError::timed_out("x")), 504);
+        assert_eq!(semantic(GatewayError::unauthorized()), 401);
+        assert_eq!(
+            GatewayError::timed_out("x").status(ErrorStatus::Strict),
+            400
+        );
+        let busy = GatewayError::too_busy().answer(ErrorStatus::Strict, b"", true, true);
+        let busy = String::from_utf8(busy).expect("text");
+        assert!(busy.contains("retry-after: 1\r\n") && busy.ends_with("connection: close\r\n\r\n"));
+    }
+}

@@ -1,0 +1,60 @@
+//! A request's life on a data thread: one file per phase, and the loop that goes through them.
+
+mod attempt;
+mod authenticate;
+mod connection;
+mod credential;
+mod error;
+mod outgoing;
+mod plan;
+mod relay;
+mod resolve;
+mod settle;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arc_swap::ArcSwap;
+
+pub use connection::{Edge, serve};
+pub use error::GatewayError;
+
+use crate::net::mailbox::Mailbox;
+use crate::net::pool::Pool;
+use crate::net::resolver::Resolver;
+use crate::record::{Counters, Ids, Record};
+use crate::snapshot::Snapshot;
+
+/// What all data threads share.
+pub struct Shared {
+    /// The published view.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Names to addresses.
+    pub resolver: Arc<Resolver>,
+    /// Client connections open, over all threads.
+    pub open: AtomicUsize,
+    /// As many may be open.
+    pub open_max: usize,
+}
+
+/// One data thread's own things.
+pub struct Thread {
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+    /// Warm upstream connections.
+    pub pool: Rc<Pool>,
+    /// Brings answers of other threads.
+    pub mailbox: Mailbox,
+    /// Where records go.
+    pub records: RefCell<rtrb::Producer<Record>>,
+    /// Its counters, which control reads.
+    pub counters: Arc<Counters>,
+    /// Its source of request ids.
+    pub ids: RefCell<Ids>,
+    /// Whether answers tell the client to close.
+    pub draining: Cell<bool>,
+    /// Client connections open on this thread.
+    pub connections: Cell<usize>,
+}

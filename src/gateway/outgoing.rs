@@ -1,0 +1,77 @@
+//! The one place where the head of an upstream request is written.
+
+use super::credential::{Paying, is_key, is_token};
+use super::plan::Step;
+use crate::http::{RequestFraming, RequestHead, write};
+use crate::providers::{goes_up, without_access_cookie};
+use crate::snapshot::Tokens;
+
+/// Serialises the head: the client's method and headers, the step's target, the paying credential.
+pub(super) fn write_head(
+    head: &RequestHead,
+    step: &Step<'_>,
+    paying: Paying,
+    tokens: &Tokens,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.bytes().len() + 256);
+    out.extend_from_slice(head.method_str().as_bytes());
+    out.push(b' ');
+    step.target.write_path(&mut out);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write::header(&mut out, b"host", step.target.origin.authority.as_bytes());
+    let slug = step.entry.provider.slug();
+    // A signature of the client's may cover this header.
+    let signed = head
+        .header("authorization")
+        .is_some_and(|value| value.starts_with(b"AWS4-HMAC-SHA256"));
+    let identity_coding = step.metered && !signed;
+    for (name, value) in head.headers() {
+        if !goes_up(name) || head.is_hop_by_hop(name) {
+            continue;
+        }
+        if slug.is_key_header(name) {
+            if paying == Paying::Request && is_key(value, tokens) {
+                match slug.moved(step.rest, name, value) {
+                    Some((slot, key)) => write_key(&mut out, slot, key),
+                    None => write::header(&mut out, name, value),
+                }
+            }
+        } else if name.eq_ignore_ascii_case(b"accept-encoding") && identity_coding
+            || is_token(value, tokens)
+        {
+            continue;
+        } else if name.eq_ignore_ascii_case(b"cookie") {
+            let cookie = without_access_cookie(value);
+            if !cookie.is_empty() {
+                write::header(&mut out, name, &cookie);
+            }
+        } else {
+            write::header(&mut out, name, value);
+        }
+    }
+    if identity_coding {
+        write::header(&mut out, b"accept-encoding", b"identity");
+    }
+    if let (Paying::House, Some(key)) = (paying, &step.entry.house_key) {
+        write_key(&mut out, slug.slot(step.rest), key.expose());
+    }
+    match head.framing() {
+        RequestFraming::None => {}
+        RequestFraming::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            write::decimal(&mut out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        RequestFraming::Chunked => write::header(&mut out, b"transfer-encoding", b"chunked"),
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn write_key(out: &mut Vec<u8>, slot: crate::providers::Slot, key: &[u8]) {
+    out.extend_from_slice(slot.header.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(slot.prefix.as_bytes());
+    out.extend_from_slice(key);
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,124 @@
+//! Phase 12: the answer goes down as it comes.
+
+use quanta::Instant;
+
+use super::Thread;
+use super::attempt::{Answer, bounded};
+use super::settle::Settle;
+use crate::http::{RequestHead, ResponseFraming, Version, write};
+use crate::net::http1::Connection;
+use crate::net::pump::{self, Framing, RelayClocks, RelayEnd};
+use crate::providers::goes_down;
+use crate::record::End;
+use crate::snapshot::Settings;
+
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// The next request.
+    Keep,
+    /// A clean close.
+    Close,
+    /// A reset: what was sent is not whole.
+    Abort,
+}
+
+/// Relays head and body to the client and puts the upstream connection back.
+pub(super) async fn relay(
+    thread: &Thread,
+    settings: &Settings,
+    client: &mut Connection,
+    request: &RequestHead,
+    answer: Answer,
+    until: Option<Instant>,
+    settle: &mut Settle<'_>,
+) -> After {
+    let Answer {
+        head,
+        mut upstream,
+        slot,
+        sent,
+    } = answer;
+    let old = request.version() == Version::Http10;
+    let framing = match head.framing() {
+        ResponseFraming::UntilClose if !old => Framing::IntoChunks,
+        ResponseFraming::Chunked if old => Framing::OutOfChunks,
+        _ => Framing::Same,
+    };
+    let ends_by_close = old
+        && matches!(
+            head.framing(),
+            ResponseFraming::UntilClose | ResponseFraming::Chunked
+        );
+    let keep = request.keep_alive() && sent && !ends_by_close && !thread.draining.get();
+    settle.record.status = head.status();
+    let mut out = Vec::with_capacity(head.bytes().len() + 256);
+    write_head(&mut out, &head, request, framing, keep);
+    settle.write_headers(&mut out);
+    out.extend_from_slice(b"\r\n");
+    let clocks = RelayClocks {
+        sender_idle: bounded(settings.clocks.stream_idle, until),
+        receiver_stall: settings.clocks.client_write_stall,
+    };
+    let mut received = 0;
+    let relayed = pump::relay(&mut upstream, client, out, framing, clocks, |run| {
+        received += run.len() as u64;
+    })
+    .await;
+    settle.record.response_bytes += received;
+    settle.timeline.relayed = relayed.first;
+    settle.record.end = match &relayed.end {
+        RelayEnd::Complete => End::Complete,
+        RelayEnd::ReceiverLeft => End::ClientLeft,
+        RelayEnd::ReceiverStalled => End::ClientStalled,
+        RelayEnd::SenderIdle => End::UpstreamIdle,
+        RelayEnd::SenderBroke(error) => {
+            settle.record.detail = Some(error.to_string().into());
+            End::UpstreamBroke
+        }
+    };
+    match (settle.record.end, keep) {
+        (End::Complete, keep) => {
+            if sent {
+                slot.give_back(upstream);
+            }
+            if keep { After::Keep } else { After::Close }
+        }
+        _ => After::Abort,
+    }
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    head: &crate::http::ResponseHead,
+    request: &RequestHead,
+    framing: Framing,
+    keep: bool,
+) {
+    write::status_line(out, head.status(), head.reason());
+    for (name, value) in head.headers() {
+        if goes_down(name) && !head.is_hop_by_hop(name) {
+            write::header(out, name, value);
+        }
+    }
+    match (head.framing(), framing) {
+        (ResponseFraming::Chunked, Framing::Same) | (_, Framing::IntoChunks) => {
+            write::header(out, b"transfer-encoding", b"chunked");
+        }
+        (ResponseFraming::Length(_), _) => copy_length(out, head),
+        // The answer to HEAD and a 304 may tell the length of what they leave out (RFC 9110 section 8.6).
+        (ResponseFraming::None, _) if head.status() != 204 => copy_length(out, head),
+        _ => {}
+    }
+    if !keep {
+        write::header(out, b"connection", b"close");
+    } else if request.version() == Version::Http10 {
+        write::header(out, b"connection", b"keep-alive");
+    }
+}
+
+fn copy_length(out: &mut Vec<u8>, head: &crate::http::ResponseHead) {
+    if let Some(length) = head.header("content-length") {
+        write::header(out, b"content-length", length);
+    }
+}

@@ -1,0 +1,63 @@
+//! Phase 2: from the path to account, gateway and provider (spec: data plane 1).
+
+use std::sync::Arc;
+
+use super::error::GatewayError;
+use crate::http::RequestHead;
+use crate::snapshot::{Gateway, ProviderEntry, Snapshot};
+
+/// What a path leads to.
+pub(super) struct Resolved<'a> {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The provider.
+    pub entry: Arc<ProviderEntry>,
+    /// The raw path behind the provider's segment.
+    pub rest: &'a str,
+}
+
+/// `/v1/{account}/{gateway}/{provider}/{rest}`.
+pub(super) fn resolve<'a>(
+    head: &'a RequestHead,
+    snapshot: &Snapshot,
+) -> Result<Resolved<'a>, GatewayError> {
+    if head.upgrade().is_some() {
+        return Err(GatewayError::no_upgrade());
+    }
+    if head.method_str() == "CONNECT" {
+        return Err(GatewayError::bad_request(501, "CONNECT is not served"));
+    }
+    let path = head.path();
+    let path = path
+        .strip_prefix("/v1/")
+        .ok_or_else(GatewayError::no_path)?;
+    let (account, path) = split(path);
+    let (gateway, path) = split(path);
+    let (provider, rest) = split(path);
+    if account.is_empty() || gateway.is_empty() {
+        return Err(GatewayError::no_path());
+    }
+    if account != &*snapshot.account {
+        return Err(GatewayError::no_account(account));
+    }
+    let gateway = snapshot
+        .gateways
+        .get(gateway)
+        .cloned()
+        .ok_or_else(|| GatewayError::no_gateway(gateway))?;
+    let entry = snapshot.providers.get(provider).cloned().ok_or_else(|| {
+        GatewayError::no_provider(match provider {
+            "" => "The path names no provider".to_owned(),
+            name => format!("No provider {name:?}"),
+        })
+    })?;
+    Ok(Resolved {
+        gateway,
+        entry,
+        rest,
+    })
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.split_once('/').unwrap_or((path, ""))
+}

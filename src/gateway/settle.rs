@@ -1,0 +1,104 @@
+//! Phase 13: the record. A guard, so that a disconnect, a panic and a drain leave one too.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use quanta::Instant;
+
+use super::Thread;
+use super::error::GatewayError;
+use crate::config::ErrorStatus;
+use crate::http::{Method, RequestHead, write};
+use crate::limits::{EVENT_ID_MAX, LOGGED_PATH_MAX};
+use crate::record::{Id, Record, Timeline, bump};
+
+/// Writes the record of one request when it is dropped.
+pub(super) struct Settle<'a> {
+    thread: &'a Thread,
+    /// What is known so far.
+    pub record: Record,
+    /// The moments so far.
+    pub timeline: Timeline,
+    event_id: Option<Box<[u8]>>,
+}
+
+impl<'a> Settle<'a> {
+    /// Begins with the request's head.
+    pub fn begin(thread: &'a Thread, head: &RequestHead, client: IpAddr) -> Self {
+        let timeline = Timeline::begin();
+        let id = thread.ids.borrow_mut().next(timeline.began);
+        bump(&thread.counters.running, 1);
+        let event_id = head
+            .header("cf-aig-event-id")
+            .filter(|value| !value.is_empty() && value.len() <= EVENT_ID_MAX)
+            .map(Box::from);
+        Self {
+            thread,
+            record: Record {
+                method: method(head),
+                path: logged_path(head.path()),
+                ..Record::new(id, client)
+            },
+            timeline,
+            event_id,
+        }
+    }
+
+    /// The request's id.
+    pub fn id(&self) -> Id {
+        self.record.id
+    }
+
+    /// Appends the `cf-aig-*` lines (data plane 2.2).
+    pub fn write_headers(&self, out: &mut Vec<u8>) {
+        let id = self.id().text();
+        let event_id = self.event_id.as_deref().unwrap_or(&id);
+        write::header(out, b"cf-aig-event-id", event_id);
+        write::header(out, b"cf-aig-request-id", &id);
+        out.extend_from_slice(b"cf-aig-step: 0\r\n");
+        if self.record.method == "POST" {
+            out.extend_from_slice(b"cf-aig-cache-status: MISS\r\n");
+        }
+    }
+
+    /// Notes an answer of the gateway's own.
+    pub fn note_error(&mut self, error: &GatewayError, setting: ErrorStatus) {
+        self.record.status = error.status(setting);
+        self.record.code = Some(error.code);
+        let described = error.description.as_deref();
+        self.record.detail = error.detail.as_deref().or(described).map(Box::from);
+    }
+}
+
+impl Drop for Settle<'_> {
+    fn drop(&mut self) {
+        let counters = &self.thread.counters;
+        self.record.timings = self.timeline.timings(Instant::now());
+        bump(&counters.running, u64::MAX);
+        counters.count(&self.record);
+        let unset = Record::new(self.record.id, self.record.client);
+        let record = std::mem::replace(&mut self.record, unset);
+        let mut records = self.thread.records.borrow_mut();
+        if records.push(record).is_err() {
+            bump(&counters.records_dropped, 1);
+        }
+    }
+}
+
+fn method(head: &RequestHead) -> Cow<'static, str> {
+    Cow::Borrowed(match head.method() {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+        Method::Patch => "PATCH",
+        _ => return Cow::Owned(head.method_str().to_owned()),
+    })
+}
+
+/// At most so much of a path is logged; cut between characters.
+fn logged_path(path: &str) -> Box<str> {
+    path[..path.floor_char_boundary(LOGGED_PATH_MAX)].into()
+}

@@ -1,0 +1,435 @@
+//! What a finished request leaves behind: data only. The data thread fills it, the writer thread prints it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quanta::Instant;
+
+/// One request, as logged.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The request's id: `cf-aig-request-id`.
+    pub id: Id,
+    /// When its head was whole, in milliseconds since the Unix epoch.
+    pub began: u64,
+    /// The client, as far as trusted proxies tell.
+    pub client: IpAddr,
+    /// The method's token.
+    pub method: Cow<'static, str>,
+    /// The path without its query, cut to a bound.
+    pub path: Box<str>,
+    /// The gateway, once it is known.
+    pub gateway: Option<Arc<str>>,
+    /// The provider's name, once it is known.
+    pub provider: Option<Arc<str>>,
+    /// The model that the path names.
+    pub model: Option<Box<str>>,
+    /// The status sent to the client; 0 where none could be sent.
+    pub status: u16,
+    /// The gateway's own error code where it made the answer.
+    pub code: Option<u16>,
+    /// What went wrong, for the operator.
+    pub detail: Option<Box<str>>,
+    /// How it ended.
+    pub end: End,
+    /// Body bytes received from the client, without framing.
+    pub request_bytes: u64,
+    /// Body bytes received from the provider, without framing.
+    pub response_bytes: u64,
+    /// Upstream connections tried: 2 where a stale one was replaced.
+    pub attempts: u8,
+    /// Whether the connection used had served before.
+    pub reused: bool,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Record {
+    /// Of a request about which nothing more is known.
+    pub fn new(id: Id, client: IpAddr) -> Self {
+        Self {
+            id,
+            began: id.milliseconds(),
+            client,
+            method: Cow::Borrowed(""),
+            path: Box::from(""),
+            gateway: None,
+            provider: None,
+            model: None,
+            status: 0,
+            code: None,
+            detail: None,
+            end: End::Dropped,
+            request_bytes: 0,
+            response_bytes: 0,
+            attempts: 0,
+            reused: false,
+            timings: Timings::default(),
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The answer was sent whole.
+    Complete,
+    /// The client closed before the end.
+    ClientLeft,
+    /// The client took no bytes for too long.
+    ClientStalled,
+    /// The provider broke off after its answer had begun.
+    UpstreamBroke,
+    /// The provider fell silent after its answer had begun.
+    UpstreamIdle,
+    /// The request was dropped: a panic, or the end of a drain.
+    Dropped,
+}
+
+impl End {
+    /// As logged.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientLeft => "client_left",
+            Self::ClientStalled => "client_stalled",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::UpstreamIdle => "upstream_idle",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// Where a request's time went; the parts add up to `total` (resolutions 21).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From the whole head to the last byte.
+    pub total: Duration,
+    /// The gateway's work before the first byte went up.
+    pub own_request: Duration,
+    /// Waiting for a free connection, DNS, TCP, TLS.
+    pub connect: Duration,
+    /// Of `connect`: name resolution.
+    pub dns: Duration,
+    /// Of `connect`: TCP, and the proxy's agreement.
+    pub tcp: Duration,
+    /// Of `connect`: the TLS handshake.
+    pub tls: Duration,
+    /// From the first byte sent up to the first byte of the answer: the provider's.
+    pub upstream: Duration,
+    /// From the first byte of the answer to the first byte sent down: the gateway's.
+    pub own_response: Duration,
+    /// From the first byte sent down to the last.
+    pub stream: Duration,
+}
+
+impl Timings {
+    /// The gateway's own share of the latency.
+    pub fn own(&self) -> Duration {
+        self.own_request + self.own_response
+    }
+}
+
+/// The moments of a request, from which [`Timings`] are made. Later moments are missing where it ended early.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeline {
+    /// The head was whole.
+    pub began: Instant,
+    /// Spent waiting for a connection, before `sent`.
+    pub connect: Duration,
+    /// Parts of `connect`.
+    pub dns: Duration,
+    /// Parts of `connect`.
+    pub tcp: Duration,
+    /// Parts of `connect`.
+    pub tls: Duration,
+    /// The first bytes were written upstream.
+    pub sent: Option<Instant>,
+    /// The first byte of the answer came.
+    pub answered: Option<Instant>,
+    /// The first bytes were written to the client.
+    pub relayed: Option<Instant>,
+}
+
+impl Timeline {
+    /// Begins now.
+    pub fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            connect: Duration::ZERO,
+            dns: Duration::ZERO,
+            tcp: Duration::ZERO,
+            tls: Duration::ZERO,
+            sent: None,
+            answered: None,
+            relayed: None,
+        }
+    }
+
+    /// The parts up to `end`. What comes before the first missing moment is the gateway's.
+    pub fn timings(&self, end: Instant) -> Timings {
+        let sent = self.sent.unwrap_or(end);
+        let answered = self.answered.unwrap_or(end).max(sent);
+        let relayed = self.relayed.unwrap_or(end).max(answered);
+        let before = sent.saturating_duration_since(self.began);
+        let connect = self.connect.min(before);
+        Timings {
+            total: end.saturating_duration_since(self.began),
+            own_request: before - connect,
+            connect,
+            dns: self.dns,
+            tcp: self.tcp,
+            tls: self.tls,
+            upstream: answered.saturating_duration_since(sent),
+            own_response: relayed.saturating_duration_since(answered),
+            stream: end.saturating_duration_since(relayed),
+        }
+    }
+}
+
+/// A UUID of version 7 (RFC 9562 section 5.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(u128);
+
+impl Id {
+    /// As text, without an allocation.
+    pub fn text(self) -> [u8; 36] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 36];
+        let mut shift = 128;
+        for (index, byte) in text.iter_mut().enumerate() {
+            if !matches!(index, 8 | 13 | 18 | 23) {
+                shift -= 4;
+                *byte = DIGITS[(self.0 >> shift) as usize & 15];
+            }
+        }
+        text
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn milliseconds(self) -> u64 {
+        (self.0 >> 80) as u64
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Makes the ids of one thread: they rise, and no other thread or earlier run makes the same.
+#[derive(Debug)]
+pub struct Ids {
+    thread: u8,
+    run: u32,
+    counter: u32,
+    anchor: Instant,
+    /// The wall clock at `anchor`, in milliseconds.
+    wall: u64,
+    last: u64,
+}
+
+impl Ids {
+    /// For thread `thread`; `run` tells this start of the program from others.
+    pub fn new(thread: u8, run: u32) -> Self {
+        Self {
+            thread,
+            run,
+            counter: 0,
+            anchor: Instant::now(),
+            wall: wall_clock(),
+            last: 0,
+        }
+    }
+
+    /// The next id at `now`. The wall clock is read once a second and never goes back here.
+    pub fn next(&mut self, now: Instant) -> Id {
+        let mut since = now.saturating_duration_since(self.anchor);
+        if since >= Duration::from_secs(1) {
+            (self.anchor, self.wall) = (now, wall_clock());
+            since = Duration::ZERO;
+        }
+        self.last = self.last.max(self.wall + since.as_millis() as u64);
+        self.counter = self.counter.wrapping_add(1);
+        let counter = u128::from(self.counter);
+        // 12 bits of rand_a and the lowest 20 of rand_b count, so that ids of one millisecond rise.
+        let high = u128::from(self.last & 0xffff_ffff_ffff) << 80;
+        let version = 7 << 76 | (counter >> 20) << 64;
+        let variant = 0b10 << 62;
+        let origin = u128::from(self.run & 0x3_ffff) << 28 | u128::from(self.thread) << 20;
+        Id(high | version | variant | origin << 16 & ((1 << 62) - 1) | counter & 0xf_ffff)
+    }
+}
+
+fn wall_clock() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Upper bounds of the latency histograms' buckets, microseconds.
+pub const LATENCY_BUCKETS: [u64; 16] = [
+    25,
+    50,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    30_000_000,
+    120_000_000,
+];
+
+/// A histogram with one writer.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// Values up to each bound; the last counts the rest.
+    pub buckets: [AtomicU64; LATENCY_BUCKETS.len() + 1],
+    /// Sum of all values, microseconds.
+    pub sum: AtomicU64,
+}
+
+impl Histogram {
+    fn add(&self, value: Duration) {
+        let value = value.as_micros() as u64;
+        let bucket = LATENCY_BUCKETS.partition_point(|bound| *bound < value);
+        bump(&self.buckets[bucket], 1);
+        bump(&self.sum, value);
+    }
+}
+
+/// The counters of one data thread, which alone writes them; summed when they are read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// Connections refused at the bound.
+    pub refused: AtomicU64,
+    /// Accepts that failed.
+    pub accept_errors: AtomicU64,
+    /// Client connections open now.
+    pub open: AtomicU64,
+    /// Requests by the first digit of their status; index 0: none was sent.
+    pub statuses: [AtomicU64; 6],
+    /// Answers that the gateway made itself.
+    pub own_errors: AtomicU64,
+    /// Requests that did not end complete.
+    pub incomplete: AtomicU64,
+    /// Requests running now.
+    pub running: AtomicU64,
+    /// Upstream connections opened.
+    pub connects: AtomicU64,
+    /// Upstream connections that could not be opened.
+    pub connect_errors: AtomicU64,
+    /// Requests on a connection that had served before.
+    pub reuses: AtomicU64,
+    /// Requests sent again because a connection was stale.
+    pub replays: AtomicU64,
+    /// Request body bytes.
+    pub bytes_in: AtomicU64,
+    /// Response body bytes.
+    pub bytes_out: AtomicU64,
+    /// Records that found the ring full.
+    pub records_dropped: AtomicU64,
+    /// The gateway's own share.
+    pub own: Histogram,
+    /// The whole request.
+    pub total: Histogram,
+    /// Seconds since the start at which the thread was last seen alive.
+    pub heartbeat: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a finished request.
+    pub fn count(&self, record: &Record) {
+        bump(&self.statuses[usize::from(record.status / 100).min(5)], 1);
+        bump(&self.own_errors, u64::from(record.code.is_some()));
+        bump(&self.incomplete, u64::from(record.end != End::Complete));
+        bump(&self.bytes_in, record.request_bytes);
+        bump(&self.bytes_out, record.response_bytes);
+        self.own.add(record.timings.own());
+        self.total.add(record.timings.total);
+    }
+}
+
+/// Adds to a counter that only this thread writes: a load and a store, no locked instruction.
+pub fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(by),
+        Ordering::Relaxed,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_rise_and_tell_threads_apart() {
+        let (mut first, mut second) = (Ids::new(0, 7), Ids::new(1, 7));
+        let now = Instant::now();
+        let mut last = first.next(now);
+        for _ in 0..1000 {
+            let id = first.next(now);
+            assert!(id > last);
+            last = id;
+        }
+        assert_ne!(first.next(now), second.next(now));
+        let text = last.to_string();
+        assert_eq!((text.len(), &text[14..15]), (36, "7"));
+        assert!(matches!(&text[19..20], "8" | "9" | "a" | "b"), "{text}");
+        assert!(last.milliseconds().abs_diff(wall_clock()) < 60_000);
+        let many: std::collections::HashSet<_> = (0..5000).map(|_| second.next(now)).collect();
+        assert_eq!(many.len(), 5000);
+    }
+
+    #[test]
+    fn the_parts_add_up_to_the_total() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let mut line = Timeline {
+            began,
+            connect: Duration::from_millis(3),
+            sent: Some(at(5)),
+            answered: Some(at(50)),
+            relayed: Some(at(51)),
+            ..Timeline::begin()
+        };
+        line.began = began;
+        let timings = line.timings(at(90));
+        let sum = timings.own() + timings.connect + timings.upstream + timings.stream;
+        assert_eq!(sum, timings.total);
+        assert_eq!(timings.own(), Duration::from_millis(3));
+        let early = Timeline {
+            sent: None,
+            answered: None,
+            relayed: None,
+            ..line
+        };
+        let timings = early.timings(at(10));
+        assert_eq!(timings.own() + timings.connect, timings.total);
+    }
+
+    #[test]
+    fn latencies_fall_into_their_buckets() {
+        let histogram = Histogram::default();
+        for micros in [25, 26, 200_000_000] {
+            histogram.add(Duration::from_micros(micros));
+        }
+        let read = |index: usize| histogram.buckets[index].load(Ordering::Relaxed);
+        assert_eq!((read(0), read(1), read(LATENCY_BUCKETS.len())), (1, 1, 1));
+    }
+}

@@ -1,0 +1,559 @@
+//! The control thread: starts the others, watches them, answers the management listener, hears signals, drains.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use socket2::SockRef;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::data::{self, Seat};
+use super::{DataDir, Start, StartError, Summary, listen};
+use crate::config::{AccessLog, Config, Driver};
+use crate::gateway::{Edge, Shared};
+use crate::http::HeadLimits;
+use crate::limits::{
+    DEFAULT_GATEWAY, HEARTBEAT_MAX, RECORDS_MAX, RESOLVER_THREADS, RESTARTS_PER_MINUTE, THREADS_MAX,
+};
+use crate::manage::{self, publish};
+use crate::net::driver::{DriverChoice, Probe};
+use crate::net::http1::HeadClocks;
+use crate::net::mailbox::{self, Mailbox, Message};
+use crate::net::pool::PoolLimits;
+use crate::net::resolver::Resolver;
+use crate::net::task;
+use crate::net::tls::ServerTls;
+use crate::record::Counters;
+use crate::snapshot::{Snapshot, Tokens};
+use crate::telemetry::{Format, Writer, notice, prometheus};
+
+/// A server whose threads run.
+pub struct Running {
+    crew: Crew,
+    runtime: tokio::runtime::Runtime,
+    exits: mpsc::UnboundedReceiver<usize>,
+    management: TcpListener,
+    reload: Box<dyn Fn() -> Result<Config, String> + Send>,
+    summary: Summary,
+    _data_dir: DataDir,
+}
+
+/// The data threads and what it takes to start one again.
+struct Crew {
+    config: Config,
+    posts: Vec<Post>,
+    shared: Arc<Shared>,
+    state: Arc<State>,
+    tls: Option<Arc<ServerTls>>,
+    tokens: Arc<Tokens>,
+    exited: mpsc::UnboundedSender<usize>,
+    /// Kept until no request reads them any more, so that none of them is freed on a data thread.
+    retired: Vec<Arc<Snapshot>>,
+    run: u32,
+    restarts: Vec<Instant>,
+}
+
+/// One data thread's place.
+struct Post {
+    listeners: Vec<(TcpListener, Edge)>,
+    driver: DriverChoice,
+    mailbox: Option<Mailbox>,
+    handle: Option<JoinHandle<()>>,
+    counters: Arc<Counters>,
+}
+
+/// What the management pages tell.
+struct State {
+    draining: AtomicBool,
+    counters: Mutex<Vec<Arc<Counters>>>,
+    restarts: AtomicU64,
+    publications: AtomicU64,
+    writer: Mutex<Option<Writer>>,
+    epoch: Instant,
+}
+
+pub(super) fn start(start: Start) -> Result<Running, StartError> {
+    let Start {
+        config,
+        reload,
+        tokens,
+    } = start;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let account = match &config.account_id {
+        Some(id) => id.clone(),
+        None => data_dir.account_id()?,
+    };
+    let file_bound = listen::raise_file_limit().map_err(thread_failed("file limit"))?;
+    let open_max = config.data.connections.unwrap_or(file_bound);
+    let threads = match config.data.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+    .min(THREADS_MAX);
+    let tls = match &config.data.tls {
+        Some(files) => Some(Arc::new(ServerTls::load(&files.certificate, &files.key)?)),
+        None => None,
+    };
+    let tokens = Arc::new(Tokens::new(tokens.iter().map(String::as_str)));
+    let snapshot = publish::build(&config, &account, tokens.clone())?;
+    let open = snapshot
+        .gateways
+        .get(DEFAULT_GATEWAY)
+        .is_some_and(|gateway| !gateway.authentication);
+    let (posts, data) = posts(&config, threads, tls.as_ref())?;
+    let management = listen::bind(config.management.listen, false).map_err(listen_failed(
+        config.management.listen,
+        "--management-listen",
+    ))?;
+    let management_address = management
+        .local_addr()
+        .map_err(thread_failed("management listener"))?;
+
+    task::install_panic_hook();
+    let format = match config.data.access_log {
+        AccessLog::Text => Some(Format::Text),
+        AccessLog::Json => Some(Format::Json),
+        AccessLog::Off => None,
+    };
+    let writer = Writer::start(format).map_err(thread_failed("writer"))?;
+    let shared = Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(snapshot),
+        resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
+        open: AtomicUsize::new(0),
+        open_max,
+    });
+    let state = Arc::new(State {
+        draining: AtomicBool::new(false),
+        counters: Mutex::default(),
+        restarts: AtomicU64::new(0),
+        publications: AtomicU64::new(1),
+        writer: Mutex::new(Some(writer)),
+        epoch: Instant::now(),
+    });
+    let (exited, exits) = mpsc::unbounded_channel();
+    let drain = config.data.drain;
+    let mut crew = Crew {
+        config,
+        posts,
+        shared,
+        state,
+        tls,
+        tokens,
+        exited,
+        retired: Vec::new(),
+        run: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_micros() as u32),
+        restarts: Vec::new(),
+    };
+    let probes = crew.start_all()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(thread_failed("control runtime"))?;
+    let (driver, driver_note) = describe(&probes);
+    let summary = Summary {
+        account: account.into(),
+        data,
+        management: management_address,
+        threads,
+        driver,
+        driver_note,
+        connections: open_max,
+        drain,
+        tls: crew.tls.is_some(),
+        open,
+    };
+    Ok(Running {
+        crew,
+        runtime,
+        exits,
+        management,
+        reload,
+        summary,
+        _data_dir: data_dir,
+    })
+}
+
+impl Running {
+    /// What the start-up line says.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Serves until a signal asks for the end and the drain is done. An error: the data threads die faster than they may be
+    /// started again.
+    pub fn wait(self) -> Result<(), String> {
+        let Self {
+            mut crew,
+            runtime,
+            mut exits,
+            management,
+            reload,
+            summary,
+            _data_dir,
+        } = self;
+        let outcome = runtime.block_on(async {
+            let failed = |error: io::Error| format!("control thread: {error}");
+            let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+            let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+            let listener = tokio::net::TcpListener::from_std(management).map_err(failed)?;
+            let router = manage::router(crew.state.clone());
+            let pages = tokio::spawn(async move { axum::serve(listener, router).await });
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hangup.recv() => crew.reload(&*reload, &summary.account),
+                    Some(index) = exits.recv() => crew.restart(index)?,
+                }
+            }
+            notice::say(format_args!("draining: at most {:?}", summary.drain));
+            crew.begin_drain(summary.drain);
+            let all = crew.posts.len();
+            let mut ended = 0;
+            while ended < all {
+                tokio::select! {
+                    Some(_) = exits.recv() => ended += 1,
+                    _ = interrupt.recv() => break,
+                    _ = tokio::time::sleep(summary.drain + Duration::from_secs(2)) => break,
+                }
+            }
+            pages.abort();
+            Ok(())
+        });
+        // A thread that did not end in time is left behind: the process ends with it.
+        if let Some(writer) = crew.state.writer().take() {
+            writer.stop();
+        }
+        outcome
+    }
+}
+
+impl Crew {
+    fn start_all(&mut self) -> Result<Vec<Probe>, StartError> {
+        let mut waiting = Vec::new();
+        for index in 0..self.posts.len() {
+            let (ready, started) = sync_channel(1);
+            self.start_one(index, ready)?;
+            waiting.push((index, started));
+        }
+        waiting
+            .into_iter()
+            .map(|(index, started)| {
+                let died = || io::Error::other("the thread died at its start");
+                started
+                    .recv()
+                    .unwrap_or_else(|_| Err(died()))
+                    .map_err(thread_failed(&format!("data-{index}")))
+            })
+            .collect()
+    }
+
+    fn start_one(
+        &mut self,
+        index: usize,
+        ready: SyncSender<io::Result<Probe>>,
+    ) -> Result<(), StartError> {
+        let name = format!("data-{index}");
+        let failed = |source| StartError::Thread {
+            what: format!("data-{index}"),
+            source,
+        };
+        let post = &mut self.posts[index];
+        let (mailbox, inbox) = mailbox::pair().map_err(failed)?;
+        let (producer, consumer) = rtrb::RingBuffer::new(RECORDS_MAX);
+        if let Some(writer) = &*self.state.writer() {
+            writer.add(consumer);
+        }
+        let listeners = post
+            .listeners
+            .iter()
+            .map(|(listener, edge)| Ok((listener.try_clone()?, edge.clone())))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(failed)?;
+        let counters = Arc::new(Counters::default());
+        counters
+            .heartbeat
+            .store(self.state.epoch.elapsed().as_secs(), Ordering::Relaxed);
+        self.state.counters().push(counters.clone());
+        post.counters = counters.clone();
+        post.mailbox = Some(mailbox.clone());
+        self.run = self.run.wrapping_add(1);
+        let seat = Seat {
+            index,
+            listeners,
+            shared: self.shared.clone(),
+            mailbox,
+            inbox,
+            records: producer,
+            counters,
+            driver: post.driver,
+            pool: PoolLimits {
+                per_origin: self.config.upstream.connections_per_origin,
+                idle: self.config.upstream.keep_alive,
+            },
+            run: self.run,
+            epoch: self.state.epoch,
+        };
+        let exited = self.exited.clone();
+        let handle = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || {
+                let _exit = Exit { index, exited };
+                data::run(seat, &ready);
+            })
+            .map_err(failed)?;
+        post.handle = Some(handle);
+        Ok(())
+    }
+
+    /// Starts a dead thread again on its own listeners, at most so often.
+    fn restart(&mut self, index: usize) -> Result<(), String> {
+        let now = Instant::now();
+        self.restarts
+            .retain(|at| now.duration_since(*at) < Duration::from_secs(60));
+        if self.restarts.len() >= RESTARTS_PER_MINUTE {
+            return Err(format!(
+                "data threads died {RESTARTS_PER_MINUTE} times within a minute"
+            ));
+        }
+        self.restarts.push(now);
+        self.state.restarts.fetch_add(1, Ordering::Relaxed);
+        notice::say(format_args!("data-{index} died and is started again"));
+        if let Some(handle) = self.posts[index].handle.take() {
+            let _ = handle.join();
+        }
+        let (ready, _) = sync_channel(1);
+        self.start_one(index, ready)
+            .map_err(|error| error.to_string())
+    }
+
+    fn begin_drain(&self, bound: Duration) {
+        self.state.draining.store(true, Ordering::Release);
+        for post in &self.posts {
+            if let Some(mailbox) = &post.mailbox {
+                // A full inbox belongs to a thread that hangs; it is left behind when the time is up.
+                let _ = mailbox.send(Message::Drain(bound));
+            }
+            for (listener, _) in &post.listeners {
+                // Ends the armed accept; one already shut down is as good.
+                let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Read);
+            }
+        }
+    }
+
+    /// Takes in a changed configuration; a wrong one changes nothing.
+    fn reload(&mut self, read: &dyn Fn() -> Result<Config, String>, account: &str) {
+        let config = match read() {
+            Ok(config) => config,
+            Err(error) => {
+                return notice::say(format_args!("reload refused, nothing changed:\n{error}"));
+            }
+        };
+        let snapshot = match publish::build(&config, account, self.tokens.clone()) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                return notice::say(format_args!("reload refused, nothing changed: {error}"));
+            }
+        };
+        if let (Some(tls), Some(files)) = (&self.tls, &config.data.tls)
+            && let Err(error) = tls.reload(&files.certificate, &files.key)
+        {
+            return notice::say(format_args!(
+                "reload refused, nothing changed: data.tls: {error}"
+            ));
+        }
+        let kept = needs_restart(&self.config, &config);
+        self.retired
+            .push(self.shared.snapshot.swap(Arc::new(snapshot)));
+        self.retired
+            .retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.state.publications.fetch_add(1, Ordering::Relaxed);
+        match kept.is_empty() {
+            true => notice::say("reloaded"),
+            false => notice::say(format_args!(
+                "reloaded; needs a restart: {}",
+                kept.join(", ")
+            )),
+        }
+    }
+}
+
+/// Tells control that a data thread ended, whichever way.
+struct Exit {
+    index: usize,
+    exited: mpsc::UnboundedSender<usize>,
+}
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        // Control is gone when the whole program ends.
+        let _ = self.exited.send(self.index);
+    }
+}
+
+impl State {
+    fn counters(&self) -> MutexGuard<'_, Vec<Arc<Counters>>> {
+        self.counters
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl manage::Status for State {
+    fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err("draining".to_owned());
+        }
+        let now = self.epoch.elapsed().as_secs();
+        let counters = self.counters();
+        // The blocks of threads that died stay, so that no count goes back; each was replaced by a later one.
+        let restarts = self.restarts.load(Ordering::Relaxed) as usize;
+        let alive = counters.len().saturating_sub(restarts);
+        let heard = counters
+            .iter()
+            .filter(|block| {
+                now.saturating_sub(block.heartbeat.load(Ordering::Relaxed)) <= HEARTBEAT_MAX
+            })
+            .count();
+        match heard >= alive {
+            true => Ok(()),
+            false => Err(format!(
+                "{} of {alive} data threads do not answer",
+                alive - heard
+            )),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let process = prometheus::Process {
+            panics: task::panics(),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            lines_lost: self.writer().as_ref().map_or(0, Writer::lost),
+            publications: self.publications.load(Ordering::Relaxed),
+        };
+        prometheus::render(&self.counters(), process)
+    }
+}
+
+/// Binds every data address for every thread; also tells the addresses.
+fn posts(
+    config: &Config,
+    threads: usize,
+    tls: Option<&Arc<ServerTls>>,
+) -> Result<(Vec<Post>, Vec<SocketAddr>), StartError> {
+    let data = &config.data;
+    let edge = Edge {
+        tls: tls.cloned(),
+        proxy_protocol: data.proxy_protocol,
+        head_limits: HeadLimits {
+            bytes: data.head_bytes,
+            headers: data.headers,
+        },
+        clocks: HeadClocks {
+            idle: data.keep_alive,
+            head: data.client_head,
+        },
+    };
+    let mut posts: Vec<Post> = (0..threads)
+        .map(|index| Post {
+            listeners: Vec::new(),
+            driver: match data.driver {
+                Driver::Auto => DriverChoice::Auto,
+                Driver::Epoll => DriverChoice::Epoll,
+                Driver::Uring => DriverChoice::Uring,
+                Driver::Mixed if index % 2 == 0 => DriverChoice::Auto,
+                Driver::Mixed => DriverChoice::Epoll,
+            },
+            mailbox: None,
+            handle: None,
+            counters: Arc::default(),
+        })
+        .collect();
+    let mut addresses = Vec::new();
+    for &address in &data.listen {
+        let failed = listen_failed(address, "--listen");
+        let sockets = listen::bind_shared(address, threads).map_err(&failed)?;
+        addresses.push(sockets[0].local_addr().map_err(&failed)?);
+        for (post, socket) in posts.iter_mut().zip(sockets) {
+            post.listeners.push((socket, edge.clone()));
+        }
+    }
+    Ok((posts, addresses))
+}
+
+/// The keys that differ and are only read at the start.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (a, b) = (&old.data, &new.data);
+    let (c, d) = (&old.upstream, &new.upstream);
+    let differing = [
+        ("data.listen", a.listen != b.listen),
+        ("data.threads", a.threads != b.threads),
+        ("data.driver", a.driver != b.driver),
+        ("data.tls", a.tls.is_some() != b.tls.is_some()),
+        ("data.proxy_protocol", a.proxy_protocol != b.proxy_protocol),
+        ("data.access_log", a.access_log != b.access_log),
+        ("data.client_head", a.client_head != b.client_head),
+        ("data.keep_alive", a.keep_alive != b.keep_alive),
+        ("data.head_bytes", a.head_bytes != b.head_bytes),
+        ("data.headers", a.headers != b.headers),
+        ("data.connections", a.connections != b.connections),
+        ("data.drain", a.drain != b.drain),
+        ("upstream.keep_alive", c.keep_alive != d.keep_alive),
+        (
+            "upstream.connections_per_origin",
+            c.connections_per_origin != d.connections_per_origin,
+        ),
+        (
+            "management.listen",
+            old.management.listen != new.management.listen,
+        ),
+        ("account.id", old.account_id != new.account_id),
+        ("data_dir", old.data_dir != new.data_dir),
+    ];
+    differing
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+}
+
+fn describe(probes: &[Probe]) -> (String, String) {
+    let mut drivers: Vec<&str> = probes.iter().map(|probe| probe.driver).collect();
+    drivers.dedup();
+    let note = probes.iter().find_map(|probe| match &probe.fallback {
+        Some(reason) => Some(reason.clone()),
+        None => Some(probe.flags.clone()).filter(|flags| !flags.is_empty()),
+    });
+    (
+        drivers.join("+"),
+        note.unwrap_or_else(|| "as asked for".to_owned()),
+    )
+}
+
+fn listen_failed(address: SocketAddr, option: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Listen {
+        address,
+        option,
+        source,
+    }
+}
+
+fn thread_failed(what: &str) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.to_owned();
+    move |source| StartError::Thread { what, source }
+}

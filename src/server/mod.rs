@@ -1,0 +1,117 @@
+//! Owns the threads, the listeners, the signals and the drain.
+
+mod control;
+mod data;
+mod data_dir;
+mod listen;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use control::Running;
+pub use data_dir::{DataDir, DataDirError};
+
+use crate::config::Config;
+use crate::manage::publish::PublishError;
+use crate::net::tls::TlsError;
+
+/// What a server is started with.
+pub struct Start {
+    /// The configuration.
+    pub config: Config,
+    /// Reads it again, for SIGHUP.
+    pub reload: Box<dyn Fn() -> Result<Config, String> + Send>,
+    /// Tokens that open gateways, from the environment.
+    pub tokens: Vec<String>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({option}): {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that changes it.
+        option: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The configuration cannot be run.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The listener's certificate cannot be used.
+    #[error("data.tls: {0}")]
+    Tls(#[from] TlsError),
+    /// A thread could not be started, or its runtime not built.
+    #[error("cannot start {what}: {source}")]
+    Thread {
+        /// Which thread.
+        what: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// What the start-up line says.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The account in every path.
+    pub account: Arc<str>,
+    /// Where data is served.
+    pub data: Vec<SocketAddr>,
+    /// Where management is served.
+    pub management: SocketAddr,
+    /// Data threads.
+    pub threads: usize,
+    /// `io_uring` or `epoll`, or both where they differ.
+    pub driver: String,
+    /// Ring flags, or why there is no ring.
+    pub driver_note: String,
+    /// Client connections that may be open at once.
+    pub connections: usize,
+    /// The bound of a drain.
+    pub drain: Duration,
+    /// Whether TLS is spoken on the data listener.
+    pub tls: bool,
+    /// Whether the default gateway takes requests without a token.
+    pub open: bool,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        let data: Vec<String> = self
+            .data
+            .iter()
+            .map(|address| format!("{scheme}://{address}"))
+            .collect();
+        write!(
+            f,
+            "ringgate {} serves {} · management http://{} · account {} · {} threads on {} ({}) · at most {} connections",
+            env!("CARGO_PKG_VERSION"),
+            data.join(", "),
+            self.management,
+            self.account,
+            self.threads,
+            self.driver,
+            self.driver_note,
+            self.connections,
+        )?;
+        if self.open {
+            f.write_str(" · gateway default is open: no token exists yet")?;
+        }
+        Ok(())
+    }
+}
+
+/// Binds, starts every thread, and returns when requests are served.
+pub fn start(start: Start) -> Result<Running, StartError> {
+    control::start(start)
+}

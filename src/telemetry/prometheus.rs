@@ -1,0 +1,229 @@
+//! The metrics page, in Prometheus's text format (exposition format 0.0.4).
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::record::{Counters, Histogram, LATENCY_BUCKETS};
+
+/// Figures that no data thread counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Process {
+    /// Panics contained.
+    pub panics: u64,
+    /// Data threads started again.
+    pub restarts: u64,
+    /// Bytes of access lines lost.
+    pub lines_lost: u64,
+    /// Configurations published since the start.
+    pub publications: u64,
+}
+
+/// Sums the threads' counters and writes the page.
+pub fn render(threads: &[Arc<Counters>], process: Process) -> String {
+    let mut page = Page {
+        out: String::with_capacity(8 * 1024),
+        threads,
+    };
+    page.counter(
+        "connections_accepted_total",
+        "Client connections accepted.",
+        |c| &c.accepted,
+    );
+    page.counter(
+        "connections_refused_total",
+        "Client connections refused at the bound.",
+        |c| &c.refused,
+    );
+    page.counter("accept_errors_total", "Accepts that failed.", |c| {
+        &c.accept_errors
+    });
+    page.gauge("connections_open", "Client connections open.", |c| &c.open);
+    page.gauge("requests_running", "Requests running.", |c| &c.running);
+    page.statuses();
+    page.counter(
+        "own_errors_total",
+        "Answers made by the gateway itself.",
+        |c| &c.own_errors,
+    );
+    page.counter(
+        "requests_incomplete_total",
+        "Requests that did not end complete.",
+        |c| &c.incomplete,
+    );
+    page.counter(
+        "upstream_connects_total",
+        "Upstream connections opened.",
+        |c| &c.connects,
+    );
+    page.counter(
+        "upstream_connect_errors_total",
+        "Upstream connections that could not be opened.",
+        |c| &c.connect_errors,
+    );
+    page.counter(
+        "upstream_reuses_total",
+        "Requests on a warm upstream connection.",
+        |c| &c.reuses,
+    );
+    page.counter(
+        "upstream_replays_total",
+        "Requests sent again on a new connection.",
+        |c| &c.replays,
+    );
+    page.counter(
+        "request_body_bytes_total",
+        "Body bytes from clients.",
+        |c| &c.bytes_in,
+    );
+    page.counter(
+        "response_body_bytes_total",
+        "Body bytes from providers.",
+        |c| &c.bytes_out,
+    );
+    page.counter(
+        "records_dropped_total",
+        "Records that found their ring full.",
+        |c| &c.records_dropped,
+    );
+    page.histogram(
+        "own_latency_seconds",
+        "The gateway's own share of the latency.",
+        |c| &c.own,
+    );
+    page.histogram("request_seconds", "Whole requests.", |c| &c.total);
+    page.single(
+        "panics_total",
+        "counter",
+        "Panics contained.",
+        process.panics,
+    );
+    page.single(
+        "thread_restarts_total",
+        "counter",
+        "Data threads started again.",
+        process.restarts,
+    );
+    page.single(
+        "access_log_lost_bytes_total",
+        "counter",
+        "Bytes of access lines that were not taken.",
+        process.lines_lost,
+    );
+    page.single(
+        "configuration_publications_total",
+        "counter",
+        "Configurations published.",
+        process.publications,
+    );
+    page.out
+}
+
+struct Page<'a> {
+    out: String,
+    threads: &'a [Arc<Counters>],
+}
+
+type Read = fn(&Counters) -> &AtomicU64;
+
+// Writing to a string cannot fail, so the results are not looked at.
+impl Page<'_> {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(
+            self.out,
+            "# HELP ringgate_{name} {help}\n# TYPE ringgate_{name} {kind}\n"
+        );
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.head(name, kind, help);
+        let _ = writeln!(self.out, "ringgate_{name} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, read: Read) {
+        let value = self.sum(read);
+        self.single(name, "counter", help, value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, read: Read) {
+        let value = self.sum(read);
+        self.single(name, "gauge", help, value);
+    }
+
+    fn statuses(&mut self) {
+        self.head(
+            "requests_total",
+            "counter",
+            "Requests by class of their status; none: the client left before one was sent.",
+        );
+        let classes = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+        for (index, class) in classes.into_iter().enumerate() {
+            let value: u64 = self
+                .threads
+                .iter()
+                .map(|c| c.statuses[index].load(Ordering::Relaxed))
+                .sum();
+            let _ = writeln!(
+                self.out,
+                "ringgate_requests_total{{status=\"{class}\"}} {value}"
+            );
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, read: fn(&Counters) -> &Histogram) {
+        self.head(name, "histogram", help);
+        let mut count = 0;
+        for index in 0..=LATENCY_BUCKETS.len() {
+            let bucket = |c: &Arc<Counters>| read(c).buckets[index].load(Ordering::Relaxed);
+            count += self.threads.iter().map(bucket).sum::<u64>();
+            let bound = LATENCY_BUCKETS
+                .get(index)
+                .map_or("+Inf".to_owned(), |micros| {
+                    (*micros as f64 / 1e6).to_string()
+                });
+            let _ = writeln!(self.out, "ringgate_{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let sum: u64 = self
+            .threads
+            .iter()
+            .map(|c| read(c).sum.load(Ordering::Relaxed))
+            .sum();
+        let _ = writeln!(
+            self.out,
+            "ringgate_{name}_sum {}\nringgate_{name}_count {count}",
+            sum as f64 / 1e6
+        );
+    }
+
+    fn sum(&self, read: Read) -> u64 {
+        // A gauge is a sum of rises and falls, each thread's its own: it wraps like them.
+        self.threads.iter().fold(0, |sum: u64, c| {
+            sum.wrapping_add(read(c).load(Ordering::Relaxed))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::bump;
+
+    #[test]
+    fn threads_are_summed() {
+        let threads = [Arc::new(Counters::default()), Arc::new(Counters::default())];
+        bump(&threads[0].accepted, 2);
+        bump(&threads[1].accepted, 3);
+        bump(&threads[1].statuses[2], 1);
+        let page = render(&threads, Process::default());
+        assert!(
+            page.contains("\nringgate_connections_accepted_total 5\n"),
+            "{page}"
+        );
+        assert!(page.contains("ringgate_requests_total{status=\"2xx\"} 1\n"));
+        assert!(page.contains("ringgate_request_seconds_bucket{le=\"0.000025\"} 0\n"));
+        assert!(page.contains("ringgate_request_seconds_bucket{le=\"+Inf\"} 0\n"));
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            assert_eq!(line.split(' ').count(), 2, "{line}");
+        }
+    }
+}

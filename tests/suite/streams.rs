@@ -1,0 +1,249 @@
+//! Streams: relayed as they come, bounded, and never ended cleanly when they broke.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use crate::harness::{Client, DRIVERS, Setup, chat, eventually, post, received, simulator};
+
+#[test]
+fn events_are_relayed_as_they_come_and_byte_for_byte() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        // The provider falls silent after three events: all three must be here before anything else happens.
+        let mut client = gateway.connect();
+        client.write(chat("sim-hang-after-3", true).as_bytes());
+        for _ in 0..3 {
+            assert!(client.read_until("\n\n").contains("data: {"), "{driver}");
+        }
+        drop(client);
+        let request = chat("sim-tokens-50", true);
+        let through = gateway.send(&request);
+        let mut direct = Client::connect(simulator.addr());
+        direct.write(
+            request
+                .replace("/v1/acc/default/openai/", "/v1/")
+                .as_bytes(),
+        );
+        let direct = direct.answer();
+        assert!(through.whole && through.body == direct.body, "{driver}");
+        assert_eq!(
+            through.header("content-type"),
+            Some("text/event-stream; charset=utf-8")
+        );
+    }
+}
+
+#[test]
+fn event_boundaries_are_not_waited_for() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator).start();
+    let mut client = gateway.connect();
+    // One byte each ten milliseconds: every byte is passed on by itself.
+    client.write(chat("sim-drip+tokens-1", true).as_bytes());
+    client.read_until("\r\n\r\n");
+    let mut buffer = [0; 64];
+    let count = client.stream.read(&mut buffer).expect("bytes");
+    assert!(count < 64, "a whole event came at once");
+}
+
+#[test]
+fn a_client_that_leaves_stops_the_provider() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        for (model, event) in [
+            ("sim-hang-after-2", true),
+            ("sim-hang", false),
+            ("sim-tps-20+tokens-4000", true),
+        ] {
+            let before = simulator.stats()["aborted"].as_u64().expect("a number");
+            let mut client = gateway.connect();
+            client.write(chat(model, true).as_bytes());
+            if event {
+                client.read_until("\n\n");
+            } else {
+                eventually("the request", || {
+                    received(&simulator)
+                        .iter()
+                        .any(|request| request["answered"] == false)
+                        .then_some(())
+                });
+            }
+            drop(client);
+            eventually(&format!("an aborted answer of {model} on {driver}"), || {
+                (simulator.stats()["aborted"].as_u64() > Some(before)).then_some(())
+            });
+        }
+        eventually("an idle gateway", || {
+            (gateway.metric("requests_running") == 0).then_some(())
+        });
+        let record = gateway.access.record("/v1/acc/default/openai");
+        assert_eq!(record["end"], "client_left");
+        assert!(
+            record["response_bytes"].as_u64() > Some(0),
+            "what was received is accounted: {record}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_provider_never_looks_like_a_clean_end() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        for (model, stream) in [
+            ("sim-reset-after-3", true),
+            ("sim-close-after-3", true),
+            ("sim-truncated-chunk", true),
+            ("sim-reset-after-2", false),
+            ("sim-close-after-2", false),
+        ] {
+            let answer = gateway.send(&chat(model, stream));
+            assert_eq!(answer.status, 200, "{driver} {model}");
+            assert!(!answer.whole, "{driver} {model}: {}", answer.text());
+        }
+        let record = gateway.access.record("/v1/acc/default/openai");
+        assert_eq!(record["end"], "upstream_broke");
+        assert_eq!(gateway.metric("requests_incomplete_total"), 5);
+    }
+}
+
+#[test]
+fn a_slow_client_slows_the_provider_and_memory_stays_flat() {
+    for driver in ["auto", "epoll"] {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let mut client = gateway.connect();
+        client.write(b"GET /v1/acc/default/custom-sim/bytes/400000000 HTTP/1.1\r\nHost: g\r\n\r\n");
+        client.read_until("\r\n\r\n");
+        let before = gateway.memory();
+        // The client does not read: what the provider could send is bounded by the sockets' buffers.
+        let settled = || {
+            let first = sent_bytes(&gateway, &simulator);
+            std::thread::sleep(Duration::from_millis(100));
+            (first == sent_bytes(&gateway, &simulator)).then_some(first)
+        };
+        eventually("a provider that waits", settled);
+        assert!(
+            gateway.memory() < before + (8 << 20),
+            "{driver}: {} to {}",
+            before,
+            gateway.memory()
+        );
+        let mut rest = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while rest < 399_000_000 {
+            rest += client.stream.read(&mut buffer).expect("bytes");
+        }
+        assert!(
+            gateway.memory() < before + (16 << 20),
+            "{driver}: {} to {}",
+            before,
+            gateway.memory()
+        );
+    }
+}
+
+/// Bytes in the kernel's hands on the way: there is nothing else to see of an answer in progress.
+fn sent_bytes(gateway: &crate::harness::Gateway, simulator: &ringgate::sim::Running) -> u64 {
+    let _ = gateway;
+    simulator.stats()["bytes_sent"].as_u64().unwrap_or_default()
+}
+
+#[test]
+fn a_gigabyte_goes_up_and_down_with_flat_memory() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator)
+        .with("[data]\nbody_max = \"2GiB\"")
+        .start();
+    assert_eq!(gateway.send(&chat("gpt-4o", false)).status, 200);
+    let before = gateway.memory();
+    const SIZE: usize = 1 << 30;
+    let mut client = gateway.connect();
+    let head = format!(
+        "PUT /v1/acc/default/custom-sim/upload/big HTTP/1.1\r\nHost: g\r\nContent-Length: {SIZE}\r\n\r\n"
+    );
+    client.write(head.as_bytes());
+    let piece = vec![7; 1 << 20];
+    for _ in 0..SIZE / piece.len() {
+        client.write(&piece);
+    }
+    assert_eq!(client.answer().json()["body_bytes"], SIZE);
+    client.write(
+        format!("GET /v1/acc/default/custom-sim/bytes/{SIZE} HTTP/1.1\r\nHost: g\r\n\r\n")
+            .as_bytes(),
+    );
+    client.read_until("\r\n\r\n");
+    let (mut received, mut buffer) = (0, vec![0; 1 << 20]);
+    while received < SIZE - 1024 {
+        received += client.stream.read(&mut buffer).expect("bytes");
+    }
+    assert!(
+        gateway.memory() < before + (16 << 20),
+        "{} to {}",
+        before,
+        gateway.memory()
+    );
+}
+
+#[test]
+fn a_half_closed_client_counts_as_gone_while_an_answer_is_due() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator).start();
+    let mut client = gateway.connect();
+    client.write(chat("sim-hang", false).as_bytes());
+    eventually("the request", || {
+        (received(&simulator).len() == 1).then_some(())
+    });
+    client
+        .stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half closed");
+    eventually("the end of the provider's work", || {
+        (simulator.stats()["aborted"] == 1).then_some(())
+    });
+    assert_eq!(
+        gateway.access.record("/v1/acc/default/openai")["end"],
+        "client_left"
+    );
+}
+
+#[test]
+fn a_client_that_breaks_off_its_upload_leaves_no_whole_request() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator).start();
+    for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+        let mut client = gateway.connect();
+        client.write(format!("POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n5\r\nhello").as_bytes());
+        client.stream.flush().expect("flushed");
+        std::thread::sleep(Duration::from_millis(20));
+        drop(client);
+    }
+    eventually("two ended requests", || {
+        (gateway.metric("requests_incomplete_total") == 2).then_some(())
+    });
+    assert_eq!(received(&simulator).len(), 0);
+}
+
+#[test]
+fn binary_event_streams_and_codings_pass_untouched() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator).start();
+    let body = r#"{"messages":[{"role":"user","content":[{"text":"hi"}]}]}"#;
+    let request = post(
+        "aws-bedrock/bedrock-runtime/us-east-1/model/sim-tokens-5/converse-stream",
+        "",
+        body,
+    );
+    let answer = gateway.send(&request);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/vnd.amazon.eventstream")
+    );
+    assert!(answer.whole && answer.body.len() > 300);
+    // A provider that compresses although it was told not to.
+    let answer = gateway.send(&chat("sim-gzip", false));
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert_eq!(&answer.body[..2], &[0x1f, 0x8b]);
+}
