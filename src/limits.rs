@@ -110,3 +110,16 @@ pub const SIM_STOP_WAIT: Duration = Duration::from_millis(500);
 pub const SIM_ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between the last event and a reset, which would overtake it.
 pub const SIM_RESET_PAUSE: Duration = Duration::from_millis(10);
+
+// --- http: sse, eventstream, proxy protocol ---
+
+/// Bytes of one server-sent event, its field names included: a generated image in base64 fits.
+pub const SSE_EVENT_MAX: usize = 32 << 20;
+/// Bytes of the headers of one event stream message, as the vendor bounds them.
+pub const EVENTSTREAM_HEADERS_MAX: usize = 128 << 10;
+/// Bytes of the payload of one event stream message, as the vendor bounds them.
+pub const EVENTSTREAM_PAYLOAD_MAX: usize = 24 << 20;
+/// Bytes of a PROXY protocol line, version 1, CR LF included (specification section 2.1).
+pub const PROXY_V1_BYTES_MAX: usize = 107;
+/// Bytes of addresses and TLVs in a PROXY protocol header, version 2: a Unix address and what load balancers add fit.
+pub const PROXY_V2_BODY_MAX: usize = 512;
