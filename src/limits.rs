@@ -158,12 +158,20 @@ pub const RESTARTS_PER_MINUTE: usize = 5;
 pub const THREADS_MAX: usize = 255;
 /// A data thread whose heartbeat is older than this makes the instance not ready, seconds.
 pub const HEARTBEAT_MAX: u64 = 10;
-/// Bytes of a PROXY protocol version 1 line.
-pub const PROXY_V1_BYTES_MAX: usize = 107;
-/// x
-pub const PROXY_V2_BODY_MAX: usize = 512;
 
 // --- config ---
 
 /// Bytes of a configuration file; ten thousand gateways fit.
 pub const CONFIG_BYTES_MAX: u64 = 16 << 20;
+// --- http: sse, eventstream, proxy protocol ---
+
+/// Bytes of one server-sent event, its field names included: a generated image in base64 fits.
+pub const SSE_EVENT_MAX: usize = 32 << 20;
+/// Bytes of the headers of one event stream message, as the vendor bounds them.
+pub const EVENTSTREAM_HEADERS_MAX: usize = 128 << 10;
+/// Bytes of the payload of one event stream message, as the vendor bounds them.
+pub const EVENTSTREAM_PAYLOAD_MAX: usize = 24 << 20;
+/// Bytes of a PROXY protocol line, version 1, CR LF included (specification section 2.1).
+pub const PROXY_V1_BYTES_MAX: usize = 107;
+/// Bytes of addresses and TLVs in a PROXY protocol header, version 2: a Unix address and what load balancers add fit.
+pub const PROXY_V2_BODY_MAX: usize = 512;

@@ -537,8 +537,7 @@ mod tests {
 
     fn errors(file: &str) -> String {
         read(Flags::default(), &[], file)
-            .err()
-            .expect("refused")
+            .expect_err("refused")
             .to_string()
     }
 
@@ -652,16 +651,13 @@ mod tests {
             driver: Some("kqueue".to_owned()),
             ..Flags::default()
         };
-        let error = read(flags, &[], "").err().expect("refused").to_string();
+        let error = read(flags, &[], "").expect_err("refused").to_string();
         assert_eq!(error, "--driver: must be auto, epoll or uring");
         let missing = Flags {
             config: Some("/nonexistent/r.toml".into()),
             ..Flags::default()
         };
-        let error = load(&missing, &|_| None)
-            .err()
-            .expect("refused")
-            .to_string();
+        let error = load(&missing, &|_| None).expect_err("refused").to_string();
         assert!(error.starts_with("/nonexistent/r.toml: "), "{error}");
     }
 }

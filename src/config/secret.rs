@@ -110,7 +110,7 @@ mod tests {
         let path = folder.path().join("key");
         std::fs::write(&path, "sk-1\n").expect("written");
         let source = SecretSource::parse(&format!("file:{}", path.display())).expect("a source");
-        assert_eq!(source.read().ok().expect("a key").expose(), b"sk-1");
+        assert_eq!(source.read().expect("a key").expose(), b"sk-1");
         assert_eq!(source.state(), "set");
         for content in ["", "\n", "two\nlines\n"] {
             std::fs::write(&path, content).expect("written");

@@ -209,7 +209,7 @@ struct Exchange<'a> {
 enum Up {
     Piece(Bytes),
     End,
-    Early(ResponseHead),
+    Early(Box<ResponseHead>),
 }
 
 impl Exchange<'_> {
@@ -229,7 +229,7 @@ impl Exchange<'_> {
             let piece = match next {
                 Up::Piece(piece) => piece,
                 Up::End => Bytes::new(),
-                Up::Early(head) => return Ok(self.answered(settle, head, true)),
+                Up::Early(head) => return Ok(self.answered(settle, *head, true)),
             };
             if self.keep {
                 self.sent.keep(&piece);
@@ -272,9 +272,10 @@ impl Exchange<'_> {
                     Poll::Ready(Err(error)) => {
                         Poll::Ready(Err(Broken::Client(client_failed(error))))
                     }
-                    Poll::Pending => upstream
-                        .poll_response_head(cx, method)
-                        .map(|head| head.map(Up::Early).map_err(Broken::Upstream)),
+                    Poll::Pending => upstream.poll_response_head(cx, method).map(|head| {
+                        head.map(|head| Up::Early(head.into()))
+                            .map_err(Broken::Upstream)
+                    }),
                 },
             )
             .await;
