@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check;
+mod demo;
 mod serve;
 mod sim;
 
@@ -20,6 +21,8 @@ struct Command {
 enum Subcommands {
     /// Run the gateway
     Serve(crate::config::Flags),
+    /// Run the gateway with the simulator behind every provider
+    Demo(demo::Options),
     /// Print the configuration that would run, each value with its origin
     Check(crate::config::Flags),
     /// Run the provider simulator alone
@@ -30,6 +33,7 @@ enum Subcommands {
 pub fn run() -> ExitCode {
     let result = match Command::parse().command {
         Subcommands::Serve(flags) => serve::run(flags),
+        Subcommands::Demo(options) => demo::run(options),
         Subcommands::Check(flags) => check::run(&flags),
         Subcommands::Sim(options) => sim::run(&options),
     };

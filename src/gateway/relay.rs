@@ -3,7 +3,7 @@
 use quanta::Instant;
 
 use super::Thread;
-use super::attempt::{Answer, bounded};
+use super::attempt::Answer;
 use super::settle::Settle;
 use crate::http::{RequestHead, ResponseFraming, Version, write};
 use crate::net::http1::Connection;
@@ -57,8 +57,9 @@ pub(super) async fn relay(
     settle.write_headers(&mut out);
     out.extend_from_slice(b"\r\n");
     let clocks = RelayClocks {
-        sender_idle: bounded(settings.clocks.stream_idle, until),
+        sender_idle: settings.clocks.stream_idle,
         receiver_stall: settings.clocks.client_write_stall,
+        until,
     };
     let mut received = 0;
     let relayed = pump::relay(&mut upstream, client, out, framing, clocks, |run| {

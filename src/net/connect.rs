@@ -401,6 +401,7 @@ mod tests {
             let clocks = RelayClocks {
                 sender_idle: Duration::from_secs(20),
                 receiver_stall: Duration::from_secs(20),
+                until: None,
             };
             let (mut receiver, _) = connector.connect(&sink_origin).await.expect("connected");
             let far = sink.accept().await.expect("accepted").0;

@@ -636,6 +636,7 @@ mod tests {
         let clocks = RelayClocks {
             sender_idle: Duration::from_secs(20),
             receiver_stall: Duration::from_secs(20),
+            until: None,
         };
         on_both_drivers(async || {
             for (head, body, framing, expected, complete) in cases {

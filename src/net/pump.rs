@@ -22,13 +22,23 @@ pub enum Framing {
     OutOfChunks,
 }
 
-/// The two waits of a relay.
+/// The waits of a relay.
 #[derive(Debug, Clone, Copy)]
 pub struct RelayClocks {
     /// Longest silence of the sender.
     pub sender_idle: Duration,
     /// Longest time one write may take.
     pub receiver_stall: Duration,
+    /// When the relay must have ended.
+    pub until: Option<Instant>,
+}
+
+impl RelayClocks {
+    fn bounded(&self, after: Duration) -> Duration {
+        self.until.map_or(after, |until| {
+            after.min(until.saturating_duration_since(Instant::now()))
+        })
+    }
 }
 
 /// How a relay ended.
@@ -78,7 +88,14 @@ pub async fn relay(
         let next = if head.is_some() && !from.buffered() {
             Next::Piece(BytesMut::new())
         } else {
-            next_piece(from, to, framing, clocks.sender_idle, &mut seen).await
+            next_piece(
+                from,
+                to,
+                framing,
+                clocks.bounded(clocks.sender_idle),
+                &mut seen,
+            )
+            .await
         };
         let (piece, last) = match next {
             Next::Piece(piece) => (piece, false),
@@ -93,7 +110,7 @@ pub async fn relay(
         };
         let length = piece.len() + head.as_ref().map_or(0, Vec::len);
         to.transport()
-            .arm_deadline(clocks.receiver_stall, OnExpiry::ShutBoth);
+            .arm_deadline(clocks.bounded(clocks.receiver_stall), OnExpiry::ShutBoth);
         let result = match head.take() {
             Some(head) => to.write_message(head, piece.freeze()).await,
             None => to

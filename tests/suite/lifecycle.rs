@@ -491,3 +491,56 @@ fn upstream_connections_go_through_a_configured_proxy() {
         assert_eq!(received(&simulator).len(), 3);
     }
 }
+
+#[test]
+fn the_demo_prints_a_command_that_streams() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args([
+            "demo",
+            "--listen",
+            "127.0.0.1:0",
+            "--management-listen",
+            "127.0.0.1:0",
+            "--ttft",
+            "1",
+            "--tps",
+            "1000",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(
+        child.stdout.take().expect("stdout"),
+    ));
+    let mut command = String::new();
+    for line in lines.by_ref().map_while(Result::ok) {
+        if line.starts_with("curl") || !command.is_empty() {
+            command.push_str(&line);
+            command.push('\n');
+            if !line.ends_with('\\') {
+                break;
+            }
+        }
+    }
+    let output = Command::new("sh")
+        .args(["-c", &command])
+        .output()
+        .expect("a shell");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.ends_with("data: [DONE]\n\n"),
+        "{command}: {text}"
+    );
+    let printed: Vec<String> = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .take_while(|line| !line.contains("Ctrl-C"))
+        .collect();
+    assert!(printed.iter().any(|line| line.contains("/metrics")));
+    // SAFETY: kill(2) on a child of ours that was not waited for.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    assert!(child.wait().expect("a child").success());
+    let folder = std::env::temp_dir().join(format!("ringgate-demo-{}", child.id()));
+    assert!(!folder.exists());
+}
