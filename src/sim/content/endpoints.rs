@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::request::Request;
 use super::sigv4::hex;
 use super::text::{embedding, json_tokens, prose, tokens};
 use super::{Answer, Call, bedrock, gemini, messages};
@@ -311,13 +312,33 @@ pub fn transcription(call: &Call, dice: &mut Dice) -> Answer {
     }
 }
 
+/// Bytes of the part that is a file; where the body was too long to be kept, the file is taken to be its last part.
+fn file_length(request: &Request) -> u64 {
+    let find = |bytes: &[u8], part: &[u8]| memchr::memmem::find(bytes, part);
+    let boundary = request
+        .header("content-type")
+        .and_then(|kind| kind.split_once("boundary="))
+        .map(|(_, boundary)| format!("\r\n--{}", boundary.trim_matches('"')));
+    let start = find(&request.body, b"filename=")
+        .and_then(|at| Some(at + find(&request.body[at..], b"\r\n\r\n")? + 4));
+    let (Some(boundary), Some(start)) = (boundary, start) else {
+        return request.body_length;
+    };
+    match find(&request.body[start..], boundary.as_bytes()) {
+        Some(length) => length as u64,
+        None => request
+            .body_length
+            .saturating_sub(start as u64 + boundary.len() as u64 + 4),
+    }
+}
+
 /// A file upload: what arrived, counted and hashed.
 pub fn file(call: &Call, dice: &mut Dice) -> Answer {
     let request = call.request;
     Answer::json(
         200,
         &json!({
-            "id": format!("file-{}", dice.letters(24)), "object": "file", "bytes": request.body_length,
+            "id": format!("file-{}", dice.letters(24)), "object": "file", "bytes": file_length(request),
             "created_at": 1_768_478_400, "filename": file_name(&request.body).unwrap_or_else(|| "upload".into()),
             "purpose": form_field(&request.body, "purpose").unwrap_or_else(|| "assistants".into()),
             "status": "processed", "sha256": hex(&request.body_sha256),
