@@ -21,6 +21,7 @@ pub mod config;
 pub mod gateway;
 pub mod http;
 pub mod limits;
+pub mod load;
 pub mod manage;
 pub mod net;
 pub mod providers;

@@ -175,3 +175,10 @@ pub const EVENTSTREAM_PAYLOAD_MAX: usize = 24 << 20;
 pub const PROXY_V1_BYTES_MAX: usize = 107;
 /// Bytes of addresses and TLVs in a PROXY protocol header, version 2: a Unix address and what load balancers add fit.
 pub const PROXY_V2_BODY_MAX: usize = 512;
+
+// --- load ---
+
+/// Requests of the open loop that may wait for a free connection of one thread.
+pub const LOAD_QUEUE_MAX: usize = 1 << 20;
+/// How late the schedule's timer may fire by its grain alone.
+pub const LOAD_LAG: Duration = Duration::from_millis(2);

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod load;
 mod serve;
 mod sim;
 
@@ -25,6 +26,8 @@ enum Subcommands {
     Demo(demo::Options),
     /// Print the configuration that would run, each value with its origin
     Check(crate::config::Flags),
+    /// Put load on an OpenAI- or Anthropic-shaped endpoint
+    Load(crate::load::Options),
     /// Run the provider simulator alone
     Sim(crate::sim::Options),
 }
@@ -35,6 +38,7 @@ pub fn run() -> ExitCode {
         Subcommands::Serve(flags) => serve::run(flags),
         Subcommands::Demo(options) => demo::run(options),
         Subcommands::Check(flags) => check::run(&flags),
+        Subcommands::Load(options) => load::run(&options),
         Subcommands::Sim(options) => sim::run(&options),
     };
     match result {

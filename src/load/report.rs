@@ -1,0 +1,209 @@
+//! Counting, and what is told at the end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// What one thread, or all, measured.
+pub(super) struct Tally {
+    requests: u64,
+    errors: BTreeMap<String, u64>,
+    events: u64,
+    bytes: u64,
+    latency: Histogram<u64>,
+    first_byte: Histogram<u64>,
+    first_event: Histogram<u64>,
+    gap: Histogram<u64>,
+}
+
+/// One answered request.
+#[derive(Default)]
+pub(super) struct Sample {
+    pub latency: Duration,
+    pub first_byte: Duration,
+    pub first_event: Option<Duration>,
+    pub gaps: Vec<u64>,
+    pub events: u64,
+    pub bytes: u64,
+}
+
+/// The outcome of a run. Times are in microseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Seconds that were counted.
+    pub seconds: f64,
+    /// Requests answered whole.
+    pub requests: u64,
+    /// Requests answered whole, a second.
+    pub rate: f64,
+    /// The rate asked for, where the loop was open.
+    pub asked_rate: Option<f64>,
+    /// Failures by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Server-sent events received.
+    pub events: u64,
+    /// Body bytes received.
+    pub bytes: u64,
+    /// To the last byte; in the open loop from the moment a request was due.
+    pub latency_us: Percentiles,
+    /// To the end of the answer's head, likewise.
+    pub first_byte_us: Percentiles,
+    /// To the end of the first event.
+    pub first_event_us: Percentiles,
+    /// Between two events of a stream.
+    pub event_gap_us: Percentiles,
+}
+
+/// A distribution.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct Percentiles {
+    pub count: u64,
+    pub mean: f64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        // Three digits; it grows as far as the values do.
+        let histogram = || Histogram::new(3).expect("three digits are allowed");
+        Self {
+            requests: 0,
+            errors: BTreeMap::new(),
+            events: 0,
+            bytes: 0,
+            latency: histogram(),
+            first_byte: histogram(),
+            first_event: histogram(),
+            gap: histogram(),
+        }
+    }
+}
+
+impl Tally {
+    pub fn answered(&mut self, sample: &Sample) {
+        self.requests += 1;
+        self.events += sample.events;
+        self.bytes += sample.bytes;
+        record(&mut self.latency, sample.latency);
+        record(&mut self.first_byte, sample.first_byte);
+        if let Some(first) = sample.first_event {
+            record(&mut self.first_event, first);
+        }
+        for gap in &sample.gaps {
+            self.gap.saturating_record(*gap);
+        }
+    }
+
+    pub fn failed(&mut self, kind: String) {
+        *self.errors.entry(kind).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.events += other.events;
+        self.bytes += other.bytes;
+        for (kind, count) in &other.errors {
+            *self.errors.entry(kind.clone()).or_default() += count;
+        }
+        for (mine, theirs) in [
+            (&mut self.latency, &other.latency),
+            (&mut self.first_byte, &other.first_byte),
+            (&mut self.first_event, &other.first_event),
+            (&mut self.gap, &other.gap),
+        ] {
+            mine.add(theirs)
+                .expect("both grow as far as their values do");
+        }
+    }
+
+    pub fn report(&self, counted: Duration, asked_rate: Option<f64>) -> Report {
+        let seconds = counted.as_secs_f64();
+        Report {
+            seconds,
+            requests: self.requests,
+            rate: if seconds > 0.0 {
+                self.requests as f64 / seconds
+            } else {
+                0.0
+            },
+            asked_rate,
+            errors: self.errors.clone(),
+            events: self.events,
+            bytes: self.bytes,
+            latency_us: percentiles(&self.latency),
+            first_byte_us: percentiles(&self.first_byte),
+            first_event_us: percentiles(&self.first_event),
+            event_gap_us: percentiles(&self.gap),
+        }
+    }
+}
+
+fn record(histogram: &mut Histogram<u64>, value: Duration) {
+    histogram.saturating_record(value.as_micros() as u64);
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+    Percentiles {
+        count: histogram.len(),
+        mean: if histogram.is_empty() {
+            0.0
+        } else {
+            histogram.mean()
+        },
+        p50: histogram.value_at_quantile(0.5),
+        p90: histogram.value_at_quantile(0.9),
+        p99: histogram.value_at_quantile(0.99),
+        p999: histogram.value_at_quantile(0.999),
+        max: histogram.max(),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} requests in {:.1} s: {:.0} a second",
+            self.requests, self.seconds, self.rate
+        )?;
+        if let Some(asked) = self.asked_rate {
+            writeln!(f, "asked for {asked:.0} a second")?;
+        }
+        let lines = [
+            ("latency", &self.latency_us),
+            ("first byte", &self.first_byte_us),
+            ("first event", &self.first_event_us),
+            ("event gap", &self.event_gap_us),
+        ];
+        writeln!(
+            f,
+            "{:12} {:>9} {:>9} {:>9} {:>9} {:>9}  (us)",
+            "", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        for (name, values) in lines.into_iter().filter(|(_, values)| values.count > 0) {
+            let Percentiles {
+                p50,
+                p90,
+                p99,
+                p999,
+                max,
+                ..
+            } = values;
+            writeln!(f, "{name:12} {p50:>9} {p90:>9} {p99:>9} {p999:>9} {max:>9}")?;
+        }
+        if self.events > 0 {
+            writeln!(f, "{} events, {} bytes", self.events, self.bytes)?;
+        }
+        for (kind, count) in &self.errors {
+            writeln!(f, "error: {kind}: {count}")?;
+        }
+        Ok(())
+    }
+}
