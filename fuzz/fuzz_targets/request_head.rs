@@ -26,6 +26,10 @@ fn take(pieces: [&[u8]; 2]) -> Result<Option<(String, String, usize)>, u16> {
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;
+    // Empty lines before a head are counted for each call, so that what is too many depends on the cut.
+    if bytes.starts_with(b"\r\n") {
+        return;
+    }
     let cut = usize::from(cut) % (bytes.len() + 1);
     let whole = take([bytes, b""]);
     let pieces = take([&bytes[..cut], &bytes[cut..]]);

@@ -26,6 +26,10 @@ fn take(pieces: [&[u8]; 2], method: Method) -> Result<Option<(u16, ResponseFrami
 fuzz_target!(|input: (u16, bool, &[u8])| {
     let (cut, is_head, bytes) = input;
     let method = if is_head { Method::Head } else { Method::Post };
+    // Empty lines before a head are counted for each call, so that what is too many depends on the cut.
+    if bytes.starts_with(b"\r\n") {
+        return;
+    }
     let cut = usize::from(cut) % (bytes.len() + 1);
     let whole = take([bytes, b""], method);
     let pieces = take([&bytes[..cut], &bytes[cut..]], method);
