@@ -96,11 +96,15 @@ impl Events {
 
     fn read_event(&mut self, event: &[u8]) {
         let (reading, models_left) = (&mut self.reading, &mut self.models_left);
+        let hints = &mut self.hints;
         let mut failed = false;
         let mut observe = |data: &[u8]| {
             let data = data.trim_ascii();
             if matches!(data.first(), Some(b'{' | b'[')) && data != b"[DONE]" {
-                *models_left = models_left.saturating_sub(1);
+                if *models_left > 0 {
+                    *models_left -= 1;
+                    hints.notice(data);
+                }
                 failed |= reading.observe(data).is_err();
             }
         };
@@ -160,6 +164,8 @@ pub(super) struct Hints {
     usage: Finder<'static>,
     billed: Finder<'static>,
     metrics: Finder<'static>,
+    /// Whether `billed` is looked for: only Cohere's first version states nothing else, and a search costs each event.
+    seeks_billed: bool,
 }
 
 impl Hints {
@@ -168,6 +174,7 @@ impl Hints {
             usage: Finder::new(b"\"usage"),
             billed: Finder::new(b"\"billed_units\""),
             metrics: Finder::new(b"\"amazon-bedrock-invocationMetrics\""),
+            seeks_billed: false,
         }
     }
 
@@ -183,7 +190,15 @@ impl Hints {
             }
             from = key_end;
         }
-        self.billed.find(bytes)
+        match self.seeks_billed {
+            true => self.billed.find(bytes),
+            false => None,
+        }
+    }
+
+    /// Tells Cohere's first version by one of a stream's first events.
+    pub fn notice(&mut self, event: &[u8]) {
+        self.seeks_billed |= memmem::find(event, b"\"event_type\"").is_some();
     }
 
     /// Whether the platform's own figures stand there.
@@ -338,13 +353,14 @@ mod tests {
 
     #[test]
     fn null_usage_and_usage_in_a_text_are_passed_over() {
-        let hints = Hints::new();
+        let mut hints = Hints::new();
         assert_eq!(
             hints.find(br#"{"usage":null,"a":"\"usage\": 1","usage" : null}"#),
             None
         );
         assert_eq!(hints.find(br#"{"usage":null,"usage":{"#), Some(14));
         assert_eq!(hints.find(br#"{"usageMetadata":{"#), Some(1));
+        hints.notice(br#"{"event_type":"stream-start"}"#);
         assert_eq!(hints.find(br#"{"meta":{"billed_units":{"#), Some(9));
     }
 
