@@ -7,6 +7,7 @@
 //! | [`limits`] | every bound in the program, named, with its reason |
 //! | [`http`] | sans-I/O HTTP/1.1: request and response heads, framing, chunks |
 //! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay |
+//! | [`meter`] | token usage, read beside a relayed answer of any dialect |
 //! | [`providers`] | slugs, aliases, path and version rules, base URLs |
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
 //! | [`cli`] | the commands |
@@ -23,6 +24,7 @@ pub mod http;
 pub mod limits;
 pub mod load;
 pub mod manage;
+pub mod meter;
 pub mod net;
 pub mod providers;
 pub mod record;

@@ -182,3 +182,27 @@ pub const PROXY_V2_BODY_MAX: usize = 512;
 pub const LOAD_QUEUE_MAX: usize = 1 << 20;
 /// How late the schedule's timer may fire by its grain alone.
 pub const LOAD_LAG: Duration = Duration::from_millis(2);
+// --- meter ---
+
+/// Bytes of a JSON answer kept to be read whole: beyond it only the tail is searched, which also bounds the time to parse.
+pub const METER_BODY_MAX: usize = 4 << 20;
+/// Bytes of one streamed event kept to be read whole; a finished answer repeated in its last event fits.
+pub const METER_EVENT_MAX: usize = 1 << 20;
+/// Bytes kept of the end of anything larger: usage stands near the end of every dialect's large answers.
+pub const METER_TAIL: usize = 64 << 10;
+/// Bytes kept of the front of anything larger, for the model's name.
+pub const METER_HEAD: usize = 4 << 10;
+/// Members of that name looked at in a tail, the last ones first.
+pub const METER_TAIL_CANDIDATES: usize = 8;
+/// First events of a stream that are read for the model's name: the first may be a preamble without one.
+pub const METER_MODEL_EVENTS: u8 = 4;
+/// Bytes decoded of one compressed answer: about a second of work over the life of a stream.
+pub const METER_DECODED_MAX: u64 = 256 << 20;
+/// Decoded bytes for each compressed one; streams of like events reach about 50.
+pub const METER_RATIO_MAX: u64 = 200;
+/// Decoded bytes up to which no ratio is asked for: a short answer may be all spaces.
+pub const METER_RATIO_FLOOR: u64 = 1 << 20;
+/// Window of a zstd stream, as a power of two: 8 MiB, what a receiver must support in HTTP (RFC 9659).
+pub const METER_ZSTD_WINDOW: u32 = 23;
+/// Bytes of a brotli decoder's output buffer.
+pub const METER_BROTLI_BUFFER: usize = 16 << 10;

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quanta::Instant;
 
+use crate::meter::Usage;
+
 /// One request, as logged.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -28,6 +30,10 @@ pub struct Record {
     pub provider: Option<Arc<str>>,
     /// The model that the path names.
     pub model: Option<Box<str>>,
+    /// The model that answered, as it names itself.
+    pub answered_model: Option<Box<str>>,
+    /// Tokens used, where the answer stated them.
+    pub usage: Option<Usage>,
     /// The status sent to the client; 0 where none could be sent.
     pub status: u16,
     /// The gateway's own error code where it made the answer.
@@ -60,6 +66,8 @@ impl Record {
             gateway: None,
             provider: None,
             model: None,
+            answered_model: None,
+            usage: None,
             status: 0,
             code: None,
             detail: None,
@@ -342,6 +350,12 @@ pub struct Counters {
     pub bytes_in: AtomicU64,
     /// Response body bytes.
     pub bytes_out: AtomicU64,
+    /// Tokens of prompts.
+    pub tokens_in: AtomicU64,
+    /// Of these, read from a provider's cache.
+    pub tokens_cached: AtomicU64,
+    /// Tokens of answers.
+    pub tokens_out: AtomicU64,
     /// Records that found the ring full.
     pub records_dropped: AtomicU64,
     /// The gateway's own share.
@@ -360,6 +374,11 @@ impl Counters {
         bump(&self.incomplete, u64::from(record.end != End::Complete));
         bump(&self.bytes_in, record.request_bytes);
         bump(&self.bytes_out, record.response_bytes);
+        if let Some(usage) = &record.usage {
+            bump(&self.tokens_in, usage.input);
+            bump(&self.tokens_cached, usage.cached_input);
+            bump(&self.tokens_out, usage.output);
+        }
         self.own.add(record.timings.own());
         self.total.add(record.timings.total);
     }

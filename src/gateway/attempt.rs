@@ -32,6 +32,8 @@ pub(super) struct Outgoing {
     pub response_head: Duration,
     /// When the whole request must have ended.
     pub until: Option<Instant>,
+    /// Whether the meter reads the answer.
+    pub metered: bool,
 }
 
 /// An answer whose body is still to come.

@@ -215,7 +215,7 @@ async fn exchange(
                         client,
                         head,
                         answer,
-                        outgoing.until,
+                        &outgoing,
                         &mut settle,
                     )
                     .await;
@@ -282,6 +282,7 @@ fn prepare(
         head: write_head(head, &step, paying, &snapshot.tokens),
         response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
         until,
+        metered: step.metered,
     })
 }
 

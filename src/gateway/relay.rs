@@ -1,11 +1,10 @@
 //! Phase 12: the answer goes down as it comes.
 
-use quanta::Instant;
-
 use super::Thread;
-use super::attempt::Answer;
+use super::attempt::{Answer, Outgoing};
 use super::settle::Settle;
 use crate::http::{RequestHead, ResponseFraming, Version, write};
+use crate::meter::{Meter, Metered};
 use crate::net::http1::Connection;
 use crate::net::pump::{self, Framing, RelayClocks, RelayEnd};
 use crate::providers::goes_down;
@@ -30,7 +29,7 @@ pub(super) async fn relay(
     client: &mut Connection,
     request: &RequestHead,
     answer: Answer,
-    until: Option<Instant>,
+    outgoing: &Outgoing,
     settle: &mut Settle<'_>,
 ) -> After {
     let Answer {
@@ -59,13 +58,25 @@ pub(super) async fn relay(
     let clocks = RelayClocks {
         sender_idle: settings.clocks.stream_idle,
         receiver_stall: settings.clocks.client_write_stall,
-        until,
+        until: outgoing.until,
     };
     let mut received = 0;
+    let mut meter = outgoing
+        .metered
+        .then(|| Meter::new(head.header("content-type"), head.header("content-encoding")));
     let relayed = pump::relay(&mut upstream, client, out, framing, clocks, |run| {
         received += run.len() as u64;
+        if let Some(meter) = &mut meter {
+            meter.feed(run);
+        }
     })
     .await;
+    // Also of an answer that broke off: what was received counts.
+    if let Some(meter) = meter {
+        let Metered { usage, model, .. } = meter.finish();
+        settle.record.usage = usage;
+        settle.record.answered_model = model.map(Box::from);
+    }
     settle.record.response_bytes += received;
     settle.timeline.relayed = relayed.first;
     settle.record.end = match &relayed.end {

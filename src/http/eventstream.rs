@@ -187,7 +187,7 @@ impl<'a> Headers<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     /// A message around a raw block of headers.
-    fn message(headers: &[u8], payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn message(headers: &[u8], payload: &[u8]) -> Vec<u8> {
         let total = (OVERHEAD + headers.len() + payload.len()) as u32;
         let mut out = total.to_be_bytes().to_vec();
         out.extend_from_slice(&(headers.len() as u32).to_be_bytes());

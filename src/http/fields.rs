@@ -113,18 +113,19 @@ pub(super) fn find_end(
     scanned: &mut usize,
     limits: &HeadLimits,
 ) -> Result<Option<usize>, HeadError> {
-    skip_empty_lines(buffer, scanned)?;
-    let from = scanned.saturating_sub(3);
+    let start = empty_lines(buffer)?;
+    let from = scanned.saturating_sub(3).max(start);
     let Some(position) = memchr::memmem::find(&buffer[from..], b"\r\n\r\n") else {
         *scanned = buffer.len();
         // A bare LF would keep the end from ever being found: say so now rather than time out.
-        check_line_endings(&buffer[..buffer.len().saturating_sub(1)])?;
+        check_line_endings(&buffer[start..buffer.len().saturating_sub(1).max(start)])?;
         return match buffer.len() > limits.bytes {
             true => Err(HeadError::TooLarge(limits.bytes)),
             false => Ok(None),
         };
     };
-    let end = from + position + 4;
+    let _ = buffer.split_to(start);
+    let end = from + position + 4 - start;
     if end > limits.bytes {
         return Err(HeadError::TooLarge(limits.bytes));
     }
@@ -132,21 +133,17 @@ pub(super) fn find_end(
     Ok(Some(end))
 }
 
-/// Drops empty lines before a start line (RFC 9112 section 2.2), but not any number of them.
-fn skip_empty_lines(buffer: &mut BytesMut, scanned: &mut usize) -> Result<(), HeadError> {
-    let mut lines = 0;
-    while buffer.starts_with(b"\r\n") {
-        lines += 1;
-        if lines > LEADING_EMPTY_LINES_MAX {
-            return Err(HeadError::Malformed {
-                part: "start line",
-                reason: "empty lines before it",
-            });
-        }
-        let _ = buffer.split_to(2);
-        *scanned = 0;
+/// Bytes of the empty lines before a start line (RFC 9112 section 2.2); not any number of them is tolerated.
+fn empty_lines(buffer: &[u8]) -> Result<usize, HeadError> {
+    let pairs = buffer.chunks_exact(2);
+    let lines = pairs.take_while(|pair| *pair == b"\r\n").count();
+    match lines > LEADING_EMPTY_LINES_MAX {
+        true => Err(HeadError::Malformed {
+            part: "start line",
+            reason: "empty lines before it",
+        }),
+        false => Ok(2 * lines),
     }
-    Ok(())
 }
 
 fn check_line_endings(head: &[u8]) -> Result<(), HeadError> {

@@ -148,13 +148,13 @@ impl Connection {
             };
             let received = poll_fn(|cx| self.poll_fill(cx, size)).await;
             match received {
-                Ok(0) if self.buffer.is_empty() => return Ok(None),
+                Ok(0) if self.nothing_begun() => return Ok(None),
                 Ok(0) if self.transport.expired() => {
                     return Err(ConnectionError::TimedOut("request head"));
                 }
                 Ok(0) => return Err(ConnectionError::Truncated("request head")),
                 Ok(_) => {}
-                Err(_) if self.buffer.is_empty() => return Ok(None),
+                Err(_) if self.nothing_begun() => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -406,7 +406,7 @@ impl Connection {
         let Some(clocks) = self.head_clocks else {
             return;
         };
-        if self.buffer.is_empty() {
+        if self.nothing_begun() {
             if *clock == Clock::Off {
                 self.transport.arm_idle(clocks.idle);
                 *clock = Clock::Idle;
@@ -415,6 +415,11 @@ impl Connection {
             self.transport.arm_deadline(clocks.head, OnExpiry::ShutRead);
             *clock = Clock::Head;
         }
+    }
+
+    /// Whether nothing of a head is here: line ends that some clients send behind a body are none of it.
+    fn nothing_begun(&self) -> bool {
+        self.buffer.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
     /// Appends what the next read brings; 0 is the end of the stream.

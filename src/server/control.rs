@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use socket2::SockRef;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::data::{self, Seat};
@@ -39,9 +39,28 @@ pub struct Running {
     runtime: tokio::runtime::Runtime,
     exits: mpsc::UnboundedReceiver<usize>,
     management: TcpListener,
+    signals: Signals,
     reload: Box<dyn Fn() -> Result<Config, String> + Send>,
     summary: Summary,
     _data_dir: DataDir,
+}
+
+/// Heard from before the start-up line is printed: a signal right after it must not kill.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Needs the runtime's context.
+    fn hear() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// The data threads and what it takes to start one again.
@@ -158,6 +177,10 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         .enable_time()
         .build()
         .map_err(thread_failed("control runtime"))?;
+    let signals = {
+        let _context = runtime.enter();
+        Signals::hear().map_err(thread_failed("signal handlers"))?
+    };
     let (driver, driver_note) = describe(&probes);
     let summary = Summary {
         account: account.into(),
@@ -176,6 +199,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         runtime,
         exits,
         management,
+        signals,
         reload,
         summary,
         _data_dir: data_dir,
@@ -196,23 +220,21 @@ impl Running {
             runtime,
             mut exits,
             management,
+            mut signals,
             reload,
             summary,
             _data_dir,
         } = self;
         let outcome = runtime.block_on(async {
             let failed = |error: io::Error| format!("control thread: {error}");
-            let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
             let listener = tokio::net::TcpListener::from_std(management).map_err(failed)?;
             let router = manage::router(crew.state.clone());
             let pages = tokio::spawn(async move { axum::serve(listener, router).await });
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hangup.recv() => crew.reload(&*reload, &summary.account),
+                    _ = signals.terminate.recv() => break,
+                    _ = signals.interrupt.recv() => break,
+                    _ = signals.hangup.recv() => crew.reload(&*reload, &summary.account),
                     Some(index) = exits.recv() => crew.restart(index)?,
                 }
             }
@@ -223,7 +245,7 @@ impl Running {
             while ended < all {
                 tokio::select! {
                     Some(_) = exits.recv() => ended += 1,
-                    _ = interrupt.recv() => break,
+                    _ = signals.interrupt.recv() => break,
                     _ = tokio::time::sleep(summary.drain + Duration::from_secs(2)) => break,
                 }
             }

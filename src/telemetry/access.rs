@@ -59,6 +59,9 @@ fn write_text(out: &mut String, record: &Record) {
         let connection = if record.reused { "reused" } else { "new" };
         let _ = write!(out, " connection={connection} attempts={}", record.attempts);
     }
+    if let Some(usage) = &record.usage {
+        let _ = write!(out, " tokens={}+{}", usage.input, usage.output);
+    }
     let _ = write!(out, " end={} id={}", record.end.as_str(), record.id);
     if let Some(code) = record.code {
         let _ = write!(out, " code={code}");
@@ -82,6 +85,15 @@ fn to_json(record: &Record) -> Value {
         "gateway": record.gateway.as_deref(),
         "provider": record.provider.as_deref(),
         "model": record.model.as_deref(),
+        "answered_model": record.answered_model.as_deref(),
+        "usage": record.usage.map(|usage| json!({
+            "input": usage.input,
+            "output": usage.output,
+            "cached_input": usage.cached_input,
+            "cache_write": usage.cache_write,
+            "reasoning": usage.reasoning,
+            "total": usage.total,
+        })),
         "status": record.status,
         "code": record.code,
         "detail": record.detail.as_deref(),
@@ -125,6 +137,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::meter::Usage;
     use crate::record::{End, Ids, Timings};
 
     fn record() -> Record {
@@ -138,6 +151,12 @@ mod tests {
             gateway: Some("default".into()),
             provider: Some("openai".into()),
             model: Some("a b\n".into()),
+            answered_model: None,
+            usage: Some(Usage {
+                input: 11,
+                output: 3,
+                ..Usage::default()
+            }),
             status: 400,
             code: Some(2005),
             detail: Some("refused \"so\"".into()),
@@ -162,7 +181,7 @@ mod tests {
         write_line(&mut out, &record, Format::Text);
         let expected = format!(
             "2026-01-15T12:00:00.123Z 127.0.0.1 POST /v1/a/default/openai/chat 400 gateway=default provider=openai model=a?b? \
-             in=5 out=7 total=12.3ms own=42us connect=0us upstream=0us stream=0us connection=reused attempts=1 end=complete id={} \
+             in=5 out=7 total=12.3ms own=42us connect=0us upstream=0us stream=0us connection=reused attempts=1 tokens=11+3 end=complete id={} \
              code=2005 detail=\"refused \\\"so\\\"\"\n",
             record.id
         );

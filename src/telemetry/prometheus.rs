@@ -82,6 +82,21 @@ pub fn render(threads: &[Arc<Counters>], process: Process) -> String {
         |c| &c.bytes_out,
     );
     page.counter(
+        "input_tokens_total",
+        "Tokens of prompts, as providers stated them.",
+        |c| &c.tokens_in,
+    );
+    page.counter(
+        "cached_input_tokens_total",
+        "Tokens of prompts read from a provider's cache.",
+        |c| &c.tokens_cached,
+    );
+    page.counter(
+        "output_tokens_total",
+        "Tokens of answers, as providers stated them.",
+        |c| &c.tokens_out,
+    );
+    page.counter(
         "records_dropped_total",
         "Records that found their ring full.",
         |c| &c.records_dropped,

@@ -78,7 +78,10 @@ fn a_client_that_leaves_stops_the_provider() {
         eventually("an idle gateway", || {
             (gateway.metric("requests_running") == 0).then_some(())
         });
-        let record = gateway.access.record("/v1/acc/default/openai");
+        let line = gateway
+            .access
+            .wait_for("\"answered_model\":\"sim-hang-after-2\"");
+        let record: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(record["end"], "client_left");
         assert!(
             record["response_bytes"].as_u64() > Some(0),
@@ -246,4 +249,49 @@ fn binary_event_streams_and_codings_pass_untouched() {
     let answer = gateway.send(&chat("sim-gzip", false));
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     assert_eq!(&answer.body[..2], &[0x1f, 0x8b]);
+}
+
+#[test]
+fn usage_is_read_beside_every_kind_of_answer() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator).start();
+    let converse = r#"{"messages":[{"role":"user","content":[{"text":"hi"}]}]}"#;
+    let messages = r#"{"model":"claude+sim-tokens-7","max_tokens":99,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let gemini = r#"{"contents":[{"parts":[{"text":"hi"}]}]}"#;
+    let usage_chunk = r#"{"model":"gpt-4o+sim-tokens-7+cached-3","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
+    let cases = [
+        ("openai/chat/completions", usage_chunk),
+        (
+            "openai/v1/chat/completions",
+            r#"{"model":"sim-tokens-7+gzip","messages":[{"role":"user","content":"hi"}]}"#,
+        ),
+        ("anthropic/v1/messages", messages),
+        (
+            "google-ai-studio/v1beta/models/sim-tokens-7:streamGenerateContent?alt=sse",
+            gemini,
+        ),
+        (
+            "aws-bedrock/bedrock-runtime/us-east-1/model/sim-tokens-7/converse-stream",
+            converse,
+        ),
+        (
+            "aws-bedrock/bedrock-runtime/us-east-1/model/sim-tokens-7/converse",
+            converse,
+        ),
+    ];
+    for (path, body) in cases {
+        assert_eq!(gateway.send(&post(path, "", body)).status, 200, "{path}");
+        let path = path.split('?').next().expect("a path");
+        let record = gateway.access.record(&format!("/v1/acc/default/{path}\""));
+        assert_eq!(record["usage"]["output"], 7, "{path}: {record}");
+        assert!(
+            record["usage"]["input"].as_u64() > Some(0),
+            "{path}: {record}"
+        );
+    }
+    assert_eq!(
+        gateway.metric("output_tokens_total"),
+        7 * cases.len() as u64
+    );
+    assert_eq!(gateway.metric("cached_input_tokens_total"), 3);
 }

@@ -1,0 +1,267 @@
+//! A JSON document without all that tells nothing about usage: only known keys are kept, the rest is skipped unread.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+/// Every key that leads to a count or a model's name, sorted.
+const KEYS: [&str; 60] = [
+    "amazon-bedrock-invocationMetrics",
+    "billed_units",
+    "bytes",
+    "cacheReadInputTokenCount",
+    "cacheReadInputTokens",
+    "cacheWriteInputTokenCount",
+    "cacheWriteInputTokens",
+    "cache_creation",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "cache_write_tokens",
+    "cachedContentTokenCount",
+    "cached_tokens",
+    "candidatesTokenCount",
+    "completion_tokens",
+    "completion_tokens_details",
+    "delta",
+    "embeddings",
+    "ephemeral_1h_input_tokens",
+    "ephemeral_5m_input_tokens",
+    "inputTextTokenCount",
+    "inputTokenCount",
+    "inputTokens",
+    "input_token_count",
+    "input_tokens",
+    "input_tokens_details",
+    "iterations",
+    "message",
+    "meta",
+    "metadata",
+    "metrics",
+    "model",
+    "modelVersion",
+    "num_cached_tokens",
+    "outputTokenCount",
+    "outputTokens",
+    "output_token_count",
+    "output_tokens",
+    "output_tokens_details",
+    "predictions",
+    "promptTokenCount",
+    "prompt_cache_hit_tokens",
+    "prompt_tokens",
+    "prompt_tokens_details",
+    "reasoning_tokens",
+    "response",
+    "result",
+    "statistics",
+    "thinking_tokens",
+    "thoughtsTokenCount",
+    "token_count",
+    "tokens",
+    "toolUsePromptTokenCount",
+    "totalTokenCount",
+    "totalTokens",
+    "total_tokens",
+    "type",
+    "usage",
+    "usageMetadata",
+    "x_groq",
+];
+
+/// A value of such a document.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node<'a> {
+    /// A count: not negative; a fraction is rounded, since some providers write counts as floats.
+    Count(u64),
+    Text(Cow<'a, str>),
+    Map(Vec<(&'static str, Node<'a>)>),
+    /// The maps of a list.
+    List(Vec<Node<'a>>),
+    /// Null, booleans, and numbers that count nothing.
+    Other,
+}
+
+impl<'a> Node<'a> {
+    /// Reads one document; what stands behind it must be white space.
+    pub fn read(json: &'a [u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    /// Reads the value at the front of `json`, and tells where it ends.
+    pub fn read_front(json: &'a [u8]) -> Option<(Self, usize)> {
+        let mut values = serde_json::Deserializer::from_slice(json).into_iter();
+        let value = values.next()?.ok()?;
+        Some((value, values.byte_offset()))
+    }
+
+    /// The last member of that name, null included.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Map(members) = self else {
+            return None;
+        };
+        members
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
+    }
+
+    /// The value at the end of a path of keys.
+    pub fn at(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |node, key| node.get(key))
+    }
+
+    pub fn count(&self, path: &[&str]) -> Option<u64> {
+        match self.at(path) {
+            Some(&Self::Count(count)) => Some(count),
+            _ => None,
+        }
+    }
+
+    /// The first count of these keys.
+    pub fn first_count(&self, keys: &[&str]) -> Option<u64> {
+        keys.iter().find_map(|key| self.count(&[key]))
+    }
+
+    /// A text that is not empty.
+    pub fn text(&self, path: &[&str]) -> Option<&str> {
+        match self.at(path) {
+            Some(Self::Text(text)) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn list(&self, key: &str) -> &[Self] {
+        match self.get(key) {
+            Some(Self::List(list)) => list,
+            _ => &[],
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Node<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Node::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Node::Other)
+    }
+
+    fn visit_u64<E>(self, count: u64) -> Result<Self::Value, E> {
+        Ok(Node::Count(count))
+    }
+
+    fn visit_i64<E>(self, _negative: i64) -> Result<Self::Value, E> {
+        Ok(Node::Other)
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(match number >= 0.0 {
+            true => Node::Count(number.round() as u64),
+            false => Node::Other,
+        })
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Node::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Node::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Node<'de>>()? {
+            if matches!(item, Node::Map(_)) {
+                list.push(item);
+            }
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(key) = entries.next_key_seed(Key)? {
+            match key {
+                Some(key) => members.push((key, entries.next_value()?)),
+                None => {
+                    entries.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Node::Map(members))
+    }
+}
+
+/// Reads a key into its entry of [`KEYS`].
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Option<&'static str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Option<&'static str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(KEYS.binary_search(&key).ok().map(|at| KEYS[at]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_for_the_search() {
+        assert!(KEYS.is_sorted());
+    }
+
+    #[test]
+    fn only_known_keys_are_kept() {
+        let json = br#" {"id":"x","choices":[{"message":{"content":"usage"}}],"usage":{"prompt_tokens":3.0,
+            "completion_tokens":-1,"total_tokens":null,"cost":{"a":[1]}},"model":"m\u0041","result":[1,{"type":"t"},[]]} "#;
+        let node = Node::read(json).expect("valid");
+        assert_eq!(node.count(&["usage", "prompt_tokens"]), Some(3));
+        assert_eq!(node.count(&["usage", "completion_tokens"]), None);
+        assert_eq!(node.at(&["usage", "total_tokens"]), Some(&Node::Other));
+        assert_eq!(node.text(&["model"]), Some("mA"));
+        assert_eq!(node.list("result").len(), 1);
+        assert_eq!(node.get("choices"), None);
+    }
+
+    #[test]
+    fn broken_documents_are_errors() {
+        let deep = "[".repeat(100_000);
+        for json in ["", "{", "{\"usage\":}", "{} x", "{\"a\":\"\u{1}\"}", &deep] {
+            assert!(Node::read(json.as_bytes()).is_err());
+        }
+    }
+}

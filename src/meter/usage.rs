@@ -1,0 +1,589 @@
+//! Token counts in one canon (spec: providers 1.8), read from the shape that any dialect gives them (providers 17).
+
+use super::node::Node;
+
+/// Tokens of one answer. `input` includes what was cached or written to a cache, `output` includes reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// All tokens of the prompt.
+    pub input: u64,
+    /// All generated tokens.
+    pub output: u64,
+    /// Prompt tokens read from a cache; at most `input`.
+    pub cached_input: u64,
+    /// Prompt tokens written to a cache; with `cached_input` at most `input`.
+    pub cache_write: u64,
+    /// Generated tokens that were reasoning; at most `output`.
+    pub reasoning: u64,
+    /// What the provider states, and never less than `input` and `output`.
+    pub total: u64,
+}
+
+/// What the events or the body of one answer said so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reading {
+    usage: Option<Usage>,
+    /// Messages dialect: its stream states the counts in parts.
+    messages: Messages,
+    /// The platform's own figures, which count where the vendor gave none.
+    platform: Option<Usage>,
+    model: Option<String>,
+}
+
+impl Reading {
+    /// Takes note of one document: an event's data, or a body.
+    pub fn observe(&mut self, json: &[u8]) -> Result<(), serde_json::Error> {
+        match Node::read(json)? {
+            // A stream of Gemini that was not asked for as events is one list of answers.
+            Node::List(answers) => answers.iter().for_each(|answer| self.note(answer)),
+            answer => self.note(&answer),
+        }
+        Ok(())
+    }
+
+    /// Takes note of a usage object that was found apart from its document.
+    pub fn observe_counts(&mut self, counts: &Node<'_>) {
+        self.usage = from_counts(counts).or(self.usage);
+    }
+
+    /// Whether a model was named.
+    pub fn has_model(&self) -> bool {
+        self.model.is_some()
+    }
+
+    /// Takes a model's name that was found apart from its document.
+    pub fn set_model(&mut self, name: &str) {
+        self.model = Some(name.to_owned());
+    }
+
+    /// What came of it all.
+    pub fn finish(self) -> (Option<Usage>, Option<String>) {
+        (self.usage.or(self.platform), self.model)
+    }
+
+    fn note(&mut self, answer: &Node<'_>) {
+        let name = MODELS.iter().find_map(|path| answer.text(path));
+        if let Some(name) = name.filter(|name| self.model.as_deref() != Some(name)) {
+            self.set_model(name);
+        }
+        let part = match answer.text(&["type"]) {
+            Some("message_start") => answer.at(&["message", "usage"]),
+            Some("message_delta") => answer.get("usage"),
+            _ => None,
+        };
+        if let Some(part) = part {
+            self.messages.overlay(Messages::read(part));
+            self.usage = self.messages.usage().or(self.usage);
+        } else if let Some(usage) = find(answer) {
+            self.usage = Some(usage);
+        }
+        let platform = answer.get("amazon-bedrock-invocationMetrics");
+        self.platform = platform.and_then(converse).or(self.platform);
+    }
+}
+
+/// Where dialects name the model that answered.
+const MODELS: [&[&str]; 5] = [
+    &["model"],
+    &["modelVersion"],
+    &["response", "model"],
+    &["message", "model"],
+    &["result", "model"],
+];
+
+/// Where dialects put the object with the counts; the first that has some is taken.
+const PLACES: [&[&str]; 11] = [
+    &["usageMetadata"],
+    &["response", "usage"],
+    &["usage"],
+    &["x_groq", "usage"],
+    &["result", "usage"],
+    &["delta", "usage"],
+    &["metadata", "usage"],
+    &["meta"],
+    &["response", "meta"],
+    &["message", "usage"],
+    &["metrics"],
+];
+
+fn find(answer: &Node<'_>) -> Option<Usage> {
+    let stated = PLACES.iter().find_map(|path| from_counts(answer.at(path)?));
+    stated.or_else(|| embedded(answer))
+}
+
+/// Embeddings of Titan and of Vertex state their input only.
+fn embedded(answer: &Node<'_>) -> Option<Usage> {
+    let titan = answer.count(&["inputTextTokenCount"]);
+    let counts = answer.list("predictions").iter();
+    let vertex = counts
+        .filter_map(|one| one.count(&["embeddings", "statistics", "token_count"]))
+        .reduce(u64::saturating_add);
+    let input = titan.or(vertex)?;
+    Some(Usage::canonical(Counts {
+        input,
+        ..Counts::default()
+    }))
+}
+
+/// Tells the dialect by its keys.
+fn from_counts(counts: &Node<'_>) -> Option<Usage> {
+    gemini(counts)
+        .or_else(|| converse(counts))
+        .or_else(|| chat(counts))
+        .or_else(|| input_output(counts))
+        .or_else(|| cohere(counts))
+        .or_else(|| replicate(counts))
+}
+
+/// Thoughts and the prompts of tool use are counted apart.
+fn gemini(counts: &Node<'_>) -> Option<Usage> {
+    let count = |key| counts.count(&[key]);
+    let (prompt, candidates) = (count("promptTokenCount"), count("candidatesTokenCount"));
+    prompt.or(candidates)?;
+    let thoughts = count("thoughtsTokenCount").unwrap_or(0);
+    Some(Usage::canonical(Counts {
+        input: add(prompt, count("toolUsePromptTokenCount")),
+        output: add(candidates, Some(thoughts)),
+        cached_input: count("cachedContentTokenCount").unwrap_or(0),
+        reasoning: thoughts,
+        total: count("totalTokenCount"),
+        ..Counts::default()
+    }))
+}
+
+/// Input without what was read from or written to a cache. InvokeModel's metrics, and Nova's own shape, say `Count`.
+fn converse(counts: &Node<'_>) -> Option<Usage> {
+    let input = counts.first_count(&["inputTokens", "inputTokenCount"]);
+    let output = counts.first_count(&["outputTokens", "outputTokenCount"]);
+    input.or(output)?;
+    let read = counts.first_count(&["cacheReadInputTokens", "cacheReadInputTokenCount"]);
+    let write = counts.first_count(&["cacheWriteInputTokens", "cacheWriteInputTokenCount"]);
+    Some(Usage::canonical(Counts {
+        input: add(Some(add(input, read)), write),
+        output: output.unwrap_or(0),
+        cached_input: read.unwrap_or(0),
+        cache_write: write.unwrap_or(0),
+        total: counts.count(&["totalTokens"]),
+        ..Counts::default()
+    }))
+}
+
+/// Chat completions, completions and embeddings of OpenAI and of all who follow it.
+fn chat(counts: &Node<'_>) -> Option<Usage> {
+    let (prompt, completion) = (
+        counts.count(&["prompt_tokens"]),
+        counts.count(&["completion_tokens"]),
+    );
+    prompt.or(completion)?;
+    Some(openai(
+        counts,
+        (prompt, "prompt_tokens_details"),
+        (completion, "completion_tokens_details"),
+    ))
+}
+
+/// Responses, images and transcriptions of OpenAI, or Messages.
+fn input_output(counts: &Node<'_>) -> Option<Usage> {
+    let (input, output) = (
+        counts.count(&["input_tokens"]),
+        counts.count(&["output_tokens"]),
+    );
+    input.or(output)?;
+    let is_messages = [
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+        "cache_creation",
+        "iterations",
+    ];
+    if is_messages.iter().any(|key| counts.get(key).is_some()) {
+        return Messages::read(counts).usage();
+    }
+    Some(openai(
+        counts,
+        (input, "input_tokens_details"),
+        (output, "output_tokens_details"),
+    ))
+}
+
+fn openai(
+    counts: &Node<'_>,
+    (input, input_details): (Option<u64>, &str),
+    (output, output_details): (Option<u64>, &str),
+) -> Usage {
+    let cached = counts.count(&[input_details, "cached_tokens"]).or_else(|| {
+        counts.first_count(&[
+            "prompt_cache_hit_tokens",
+            "num_cached_tokens",
+            "cached_tokens",
+        ])
+    });
+    let written = counts.count(&[input_details, "cache_write_tokens"]);
+    let reasoning = counts
+        .count(&[output_details, "reasoning_tokens"])
+        .or_else(|| counts.count(&[output_details, "thinking_tokens"]))
+        .or_else(|| counts.count(&["reasoning_tokens"]))
+        .unwrap_or(0);
+    let (total, mut output) = (counts.count(&["total_tokens"]), output.unwrap_or(0));
+    // xAI counts reasoning apart; only the total tells.
+    let with_reasoning = output.saturating_add(reasoning);
+    if reasoning > 0 && total == Some(add(input, Some(with_reasoning))) {
+        output = with_reasoning;
+    }
+    Usage::canonical(Counts {
+        input: input.unwrap_or(0),
+        output,
+        cached_input: cached.unwrap_or(0),
+        cache_write: written.unwrap_or(0),
+        reasoning,
+        total,
+    })
+}
+
+/// `tokens` are all, `billed_units` what is charged; embeddings and reranking state the latter only.
+fn cohere(counts: &Node<'_>) -> Option<Usage> {
+    let place = ["tokens", "billed_units"];
+    let (input, output) = place.iter().find_map(|place| {
+        let input = counts.count(&[place, "input_tokens"]);
+        let output = counts.count(&[place, "output_tokens"]);
+        input.or(output).map(|_| (input, output))
+    })?;
+    Some(Usage::canonical(Counts {
+        input: input.unwrap_or(0),
+        output: output.unwrap_or(0),
+        cached_input: counts.count(&["cached_tokens"]).unwrap_or(0),
+        ..Counts::default()
+    }))
+}
+
+fn replicate(counts: &Node<'_>) -> Option<Usage> {
+    let (input, output) = (
+        counts.count(&["input_token_count"]),
+        counts.count(&["output_token_count"]),
+    );
+    input.or(output)?;
+    Some(Usage::canonical(Counts {
+        input: input.unwrap_or(0),
+        output: output.unwrap_or(0),
+        ..Counts::default()
+    }))
+}
+
+/// Counts of the Messages dialect: input without caches, and each part may come later than the others.
+#[derive(Debug, Clone, Copy, Default)]
+struct Messages {
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    output: Option<u64>,
+    thinking: Option<u64>,
+}
+
+impl Messages {
+    fn read(counts: &Node<'_>) -> Self {
+        let stated = Self::read_one(counts);
+        let iterations = counts.list("iterations").iter().map(Self::read_one);
+        // The top level leaves out some iterations, those of another model for one; all are charged.
+        match iterations.reduce(Self::plus) {
+            Some(sum) if sum.all() >= stated.all() => Self {
+                thinking: stated.thinking.or(sum.thinking),
+                ..sum
+            },
+            _ => stated,
+        }
+    }
+
+    fn read_one(counts: &Node<'_>) -> Self {
+        let lifetime = |key| counts.count(&["cache_creation", key]);
+        let (short, long) = (
+            lifetime("ephemeral_5m_input_tokens"),
+            lifetime("ephemeral_1h_input_tokens"),
+        );
+        let split = short.or(long).map(|_| add(short, long));
+        Self {
+            input: counts.count(&["input_tokens"]),
+            cache_read: counts.count(&["cache_read_input_tokens"]),
+            cache_write: counts.count(&["cache_creation_input_tokens"]).or(split),
+            output: counts.count(&["output_tokens"]),
+            thinking: counts.count(&["output_tokens_details", "thinking_tokens"]),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| a.or(b).map(|_| add(a, b));
+        Self {
+            input: sum(self.input, other.input),
+            cache_read: sum(self.cache_read, other.cache_read),
+            cache_write: sum(self.cache_write, other.cache_write),
+            output: sum(self.output, other.output),
+            thinking: sum(self.thinking, other.thinking),
+        }
+    }
+
+    /// Later counts replace earlier ones, in both directions; they are cumulative.
+    fn overlay(&mut self, later: Self) {
+        self.input = later.input.or(self.input);
+        self.cache_read = later.cache_read.or(self.cache_read);
+        self.cache_write = later.cache_write.or(self.cache_write);
+        self.output = later.output.or(self.output);
+        self.thinking = later.thinking.or(self.thinking);
+    }
+
+    fn prompt(&self) -> u64 {
+        add(Some(add(self.input, self.cache_read)), self.cache_write)
+    }
+
+    fn all(&self) -> u64 {
+        add(Some(self.prompt()), self.output)
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.input.or(self.output)?;
+        Some(Usage::canonical(Counts {
+            input: self.prompt(),
+            output: self.output.unwrap_or(0),
+            cached_input: self.cache_read.unwrap_or(0),
+            cache_write: self.cache_write.unwrap_or(0),
+            reasoning: self.thinking.unwrap_or(0),
+            total: None,
+        }))
+    }
+}
+
+/// Counts brought to one meaning, before their invariants are seen to.
+#[derive(Default)]
+struct Counts {
+    input: u64,
+    output: u64,
+    cached_input: u64,
+    cache_write: u64,
+    reasoning: u64,
+    total: Option<u64>,
+}
+
+impl Usage {
+    /// Parts never exceed their whole, whatever a provider writes: a price made from them must not turn negative.
+    fn canonical(counts: Counts) -> Self {
+        let cached_input = counts.cached_input.min(counts.input);
+        let sum = counts.input.saturating_add(counts.output);
+        Self {
+            input: counts.input,
+            output: counts.output,
+            cached_input,
+            cache_write: counts.cache_write.min(counts.input - cached_input),
+            reasoning: counts.reasoning.min(counts.output),
+            total: counts.total.map_or(sum, |total| total.max(sum)),
+        }
+    }
+}
+
+fn add(a: Option<u64>, b: Option<u64>) -> u64 {
+    a.unwrap_or(0).saturating_add(b.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(documents: &[&str]) -> Option<Usage> {
+        let mut reading = Reading::default();
+        for document in documents {
+            reading.observe(document.as_bytes()).expect("valid JSON");
+        }
+        reading.finish().0
+    }
+
+    /// input, output, cached, written, reasoning, total
+    fn usage(counts: [u64; 6]) -> Option<Usage> {
+        let [input, output, cached_input, cache_write, reasoning, total] = counts;
+        Some(Usage {
+            input,
+            output,
+            cached_input,
+            cache_write,
+            reasoning,
+            total,
+        })
+    }
+
+    #[test]
+    fn the_vectors_of_the_canon() {
+        let gemini = r#"{"usageMetadata":{"promptTokenCount":29,"candidatesTokenCount":10,"totalTokenCount":241,"thoughtsTokenCount":202}}"#;
+        assert_eq!(read(&[gemini]), usage([29, 212, 0, 0, 202, 241]));
+        let start = r#"{"type":"message_start","message":{"model":"c","usage":{"input_tokens":2,"cache_creation_input_tokens":1590,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":1590,"ephemeral_1h_input_tokens":0},"output_tokens":1}}}"#;
+        let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4}}"#;
+        assert_eq!(read(&[start, delta]), usage([1592, 4, 0, 1590, 0, 1596]));
+        let bedrock = r#"{"usage":{"inputTokens":2,"outputTokens":5,"totalTokens":1329,"cacheReadInputTokens":1322,"cacheWriteInputTokens":0,"cacheReadInputTokenCount":1322}}"#;
+        assert_eq!(read(&[bedrock]), usage([1324, 5, 1322, 0, 0, 1329]));
+        let xai = r#"{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":115,"completion_tokens_details":{"reasoning_tokens":100}}}"#;
+        assert_eq!(read(&[xai]), usage([10, 105, 0, 0, 100, 115]));
+    }
+
+    #[test]
+    fn every_shape_is_told_by_its_keys() {
+        let cases: [(&str, [u64; 6]); 22] = [
+            (
+                r#"{"usage":{"prompt_tokens":129,"completion_tokens":83,"total_tokens":212,"prompt_tokens_details":{"cached_tokens":100,"cache_write_tokens":9},"completion_tokens_details":{"reasoning_tokens":64}}}"#,
+                [129, 83, 100, 9, 64, 212],
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":4,"total_tokens":4}}"#,
+                [4, 0, 0, 0, 0, 4],
+            ),
+            (
+                r#"{"usage":{"input_tokens":440,"input_tokens_details":{"cached_tokens":384,"cache_write_tokens":2},"output_tokens":14,"output_tokens_details":{"reasoning_tokens":3},"total_tokens":454}}"#,
+                [440, 14, 384, 2, 3, 454],
+            ),
+            (
+                r#"{"type":"response.completed","response":{"usage":{"input_tokens":600,"output_tokens":47,"total_tokens":647}}}"#,
+                [600, 47, 0, 0, 0, 647],
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":875,"completion_tokens":79,"total_tokens":954,"prompt_cache_hit_tokens":800}}"#,
+                [875, 79, 800, 0, 0, 954],
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":64,"completion_tokens":6,"total_tokens":70,"num_cached_tokens":32}}"#,
+                [64, 6, 32, 0, 0, 70],
+            ),
+            (
+                r#"{"usage":{"input_tokens":3,"output_tokens":44,"cache_creation_input_tokens":1956,"cache_read_input_tokens":9511}}"#,
+                [11470, 44, 9511, 1956, 0, 11514],
+            ),
+            (
+                r#"{"usage":{"input_tokens":3,"output_tokens":4,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":6},"output_tokens_details":{"thinking_tokens":2}}}"#,
+                [14, 4, 0, 11, 2, 18],
+            ),
+            (
+                r#"{"usage":{"input_tokens":2390,"output_tokens":121,"cache_read_input_tokens":0,"output_tokens_details":{"thinking_tokens":28},"iterations":[{"input_tokens":1128,"output_tokens":110},{"input_tokens":2518,"output_tokens":22},{"input_tokens":1262,"output_tokens":11}]}}"#,
+                [4908, 143, 0, 0, 28, 5051],
+            ),
+            (
+                r#"{"usageMetadata":{"promptTokenCount":13,"candidatesTokenCount":194,"toolUsePromptTokenCount":289,"totalTokenCount":496,"cachedContentTokenCount":5}}"#,
+                [302, 194, 5, 0, 0, 496],
+            ),
+            (
+                r#"{"usageMetadata":{"promptTokenCount":15,"thoughtsTokenCount":2,"totalTokenCount":17}}"#,
+                [15, 2, 0, 0, 2, 17],
+            ),
+            (
+                r#"[{"usageMetadata":{"promptTokenCount":1}},{"usageMetadata":{"promptTokenCount":2,"candidatesTokenCount":3}}]"#,
+                [2, 3, 0, 0, 0, 5],
+            ),
+            (
+                r#"{"x_groq":{"id":"r","usage":{"prompt_tokens":304,"completion_tokens":49,"total_tokens":353}}}"#,
+                [304, 49, 0, 0, 0, 353],
+            ),
+            (
+                r#"{"result":{"response":"hi","usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}},"success":true}"#,
+                [3, 4, 0, 0, 0, 7],
+            ),
+            (
+                r#"{"usage":{"billed_units":{"input_tokens":2406,"output_tokens":2},"tokens":{"input_tokens":2935.0,"output_tokens":4.0},"cached_tokens":2928}}"#,
+                [2935, 4, 2928, 0, 0, 2939],
+            ),
+            (
+                r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":{"tokens":{"input_tokens":7,"output_tokens":8}}}}"#,
+                [7, 8, 0, 0, 0, 15],
+            ),
+            (
+                r#"{"event_type":"stream-end","response":{"meta":{"billed_units":{"input_tokens":5,"output_tokens":6},"tokens":{"input_tokens":70,"output_tokens":6}}}}"#,
+                [70, 6, 0, 0, 0, 76],
+            ),
+            (
+                r#"{"embeddings":{"float":[[0.5]]},"meta":{"billed_units":{"input_tokens":9}}}"#,
+                [9, 0, 0, 0, 0, 9],
+            ),
+            (
+                r#"{"metadata":{"usage":{"inputTokens":3,"outputTokens":4,"cacheReadInputTokenCount":2}}}"#,
+                [5, 4, 2, 0, 0, 9],
+            ),
+            (
+                r#"{"type":"message_stop","amazon-bedrock-invocationMetrics":{"inputTokenCount":3,"outputTokenCount":44,"cacheReadInputTokenCount":9,"cacheWriteInputTokenCount":1}}"#,
+                [13, 44, 9, 1, 0, 57],
+            ),
+            (
+                r#"{"embedding":[0.1],"inputTextTokenCount":6}"#,
+                [6, 0, 0, 0, 0, 6],
+            ),
+            (
+                r#"{"predictions":[{"embeddings":{"values":[0.1],"statistics":{"token_count":4.0}}},{"embeddings":{"statistics":{"token_count":5}}}]}"#,
+                [9, 0, 0, 0, 0, 9],
+            ),
+        ];
+        for (document, expected) in cases {
+            assert_eq!(read(&[document]), usage(expected), "{document}");
+        }
+    }
+
+    #[test]
+    fn what_counts_nothing_is_no_usage() {
+        let cases = [
+            r#"{"usage":null}"#,
+            r#"{"usage":{"type":"duration","seconds":5}}"#,
+            r#"{"usage":"none","message":"text","response":"text","result":7}"#,
+            r#"{"input_tokens":671}"#,
+            r#"{"totalTokens":12}"#,
+            r#"{"choices":[{"message":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}]}"#,
+            r#"{"metrics":{"latencyMs":3}}"#,
+            r#""usage""#,
+            "[]",
+        ];
+        for document in cases {
+            assert_eq!(read(&[document]), None, "{document}");
+        }
+    }
+
+    #[test]
+    fn later_counts_replace_earlier_ones_in_both_directions() {
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":34824,"cache_read_input_tokens":0,"output_tokens":1}}}"#;
+        let delta = r#"{"type":"message_delta","usage":{"input_tokens":3883,"cache_read_input_tokens":30464,"output_tokens":9,"cache_creation_input_tokens":null}}"#;
+        assert_eq!(read(&[start, delta]), usage([34347, 9, 30464, 0, 0, 34356]));
+        let first = r#"{"usage":{"prompt_tokens":9,"completion_tokens":9,"total_tokens":18}}"#;
+        let last = r#"{"usage":{"prompt_tokens":8,"completion_tokens":7,"total_tokens":15}}"#;
+        assert_eq!(
+            read(&[first, last, r#"{"usage":null}"#]),
+            usage([8, 7, 0, 0, 0, 15])
+        );
+    }
+
+    #[test]
+    fn the_vendors_figures_win_over_the_platforms() {
+        let vendor =
+            r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"output_tokens":4}}}"#;
+        let platform = r#"{"type":"message_stop","amazon-bedrock-invocationMetrics":{"inputTokenCount":1,"outputTokenCount":1}}"#;
+        assert_eq!(read(&[vendor, platform]), usage([3, 4, 0, 0, 0, 7]));
+    }
+
+    #[test]
+    fn the_last_named_model_is_kept() {
+        let mut reading = Reading::default();
+        for document in [
+            r#"{"model":"","choices":[]}"#,
+            r#"{"model":"a"}"#,
+            r#"{"type":"message_start","message":{"model":"b"}}"#,
+            r#"{"modelVersion":"c","model":7}"#,
+            "{}",
+        ] {
+            reading.observe(document.as_bytes()).expect("valid JSON");
+        }
+        assert_eq!(reading.finish().1.as_deref(), Some("c"));
+    }
+
+    proptest! {
+        #[test]
+        fn parts_never_exceed_their_whole(counts in proptest::collection::vec(any::<u64>(), 6), shape in 0..4usize) {
+            let [a, b, c, d, e, f] = counts[..] else { unreachable!("six counts") };
+            let document = match shape {
+                0 => format!(r#"{{"usage":{{"prompt_tokens":{a},"completion_tokens":{b},"total_tokens":{c},"prompt_tokens_details":{{"cached_tokens":{d},"cache_write_tokens":{e}}},"reasoning_tokens":{f}}}}}"#),
+                1 => format!(r#"{{"usage":{{"input_tokens":{a},"output_tokens":{b},"cache_read_input_tokens":{c},"cache_creation_input_tokens":{d}}}}}"#),
+                2 => format!(r#"{{"usage":{{"inputTokens":{a},"outputTokens":{b},"totalTokens":{c},"cacheReadInputTokens":{d},"cacheWriteInputTokens":{e}}}}}"#),
+                _ => format!(r#"{{"usageMetadata":{{"promptTokenCount":{a},"candidatesTokenCount":{b},"totalTokenCount":{c},"thoughtsTokenCount":{d},"cachedContentTokenCount":{e},"toolUsePromptTokenCount":{f}}}}}"#),
+            };
+            let usage = read(&[&document]).expect("counts");
+            prop_assert!(usage.cached_input.saturating_add(usage.cache_write) <= usage.input);
+            prop_assert!(usage.reasoning <= usage.output);
+            prop_assert!(usage.total >= usage.input.saturating_add(usage.output));
+        }
+    }
+}
