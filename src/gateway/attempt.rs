@@ -137,7 +137,8 @@ async fn connection(
                 proxy: settings.proxy.clone(),
                 timeout: patience,
             };
-            match connector.connect(&outgoing.origin).await {
+            // Boxed: most requests find a warm connection and should not carry the room of a handshake.
+            match Box::pin(connector.connect(&outgoing.origin)).await {
                 Ok((connection, times)) => {
                     bump(&thread.counters.connects, 1);
                     settle.timeline.dns += times.dns;

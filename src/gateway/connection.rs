@@ -48,9 +48,9 @@ pub async fn serve(thread: Rc<Thread>, transport: Transport, edge: Edge) {
     let _open = Open::enter(&thread);
     if thread.shared.open.load(Ordering::Relaxed) > thread.shared.open_max {
         bump(&thread.counters.refused, 1);
-        return refuse_busy(transport).await;
+        return Box::pin(refuse_busy(transport)).await;
     }
-    if let Some((connection, client)) = begin(transport, &edge).await {
+    if let Some((connection, client)) = Box::pin(begin(transport, &edge)).await {
         requests(&thread, connection, client).await;
     }
 }
@@ -134,11 +134,12 @@ async fn requests(thread: &Thread, mut connection: Connection, client: IpAddr) {
         let head = match connection.next_request().await {
             Ok(Some(head)) => head,
             Ok(None) => return,
-            Err(error) => return refuse(thread, connection, &error).await,
+            Err(error) => return Box::pin(refuse(thread, connection, &error)).await,
         };
-        match exchange(thread, &mut connection, &head, client).await {
+        // Boxed, so that an idle connection does not hold the room of a running request.
+        match Box::pin(exchange(thread, &mut connection, &head, client)).await {
             After::Keep if !thread.draining.get() => {}
-            After::Keep | After::Close => return linger(connection).await,
+            After::Keep | After::Close => return Box::pin(linger(connection)).await,
             After::Abort => return connection.abort(),
         }
     }
