@@ -297,7 +297,8 @@ mod tests {
         let stream = count("/v1", &["--stream", "--model", "sim-tokens-10"]);
         assert_eq!((stream.requests, stream.errors.len()), (5, 0), "{stream:?}");
         assert!(
-            stream.events >= 50
+            stream.latency_us.p50 > 2
+                && stream.events >= 50
                 && stream.event_gap_us.count >= 45
                 && stream.first_event_us.count == 5,
             "{stream:?}"

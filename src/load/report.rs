@@ -72,8 +72,9 @@ pub struct Percentiles {
 
 impl Default for Tally {
     fn default() -> Self {
-        // Three digits; it grows as far as the values do.
-        let histogram = || Histogram::new(3).expect("three digits are allowed");
+        // Up to an hour, with three digits.
+        let histogram =
+            || Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("bounds in order");
         Self {
             requests: 0,
             errors: BTreeMap::new(),
@@ -119,8 +120,7 @@ impl Tally {
             (&mut self.first_event, &other.first_event),
             (&mut self.gap, &other.gap),
         ] {
-            mine.add(theirs)
-                .expect("both grow as far as their values do");
+            mine.add(theirs).expect("equal bounds");
         }
     }
 
