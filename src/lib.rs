@@ -5,17 +5,28 @@
 //! | room | what stands there |
 //! |---|---|
 //! | [`limits`] | every bound in the program, named, with its reason |
-//! | [`http`] | sans-I/O HTTP/1.1: request and response heads, framing, chunks |
+//! | [`http`] | sans-I/O HTTP/1.1: heads, framing, chunks, server-sent events, AWS event streams, the PROXY protocol |
 //! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay |
+//! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, which headers cross |
 //! | [`meter`] | token usage, read beside a relayed answer of any dialect |
-//! | [`providers`] | slugs, aliases, path and version rules, base URLs |
+//! | [`config`] | flags, environment, `ringgate.toml` and defaults, parsed into types without invalid values |
+//! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
+//! | [`snapshot`] | the immutable view that the data plane reads |
+//! | [`gateway`] | a request's life: `connection` goes through `resolve`, `authenticate`, `plan`, `credential`, `attempt`, `relay`, `settle` |
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
-//! | [`cli`] | the commands |
+//! | [`load`] | the load generator, open loop and closed |
+//! | [`telemetry`] | access lines, notices, metrics: what the operator sees |
+//! | [`manage`] | the management listener's pages; `publish` builds snapshots out of the configuration |
+//! | [`server`] | owns threads, listeners, signals, supervision and the drain |
+//! | [`cli`] | the commands, one file each |
 //!
 //! The data thread's rules that `net` keeps: an armed read is never dropped (`net::transport`), a deadline shuts the socket
 //! down and cancels nothing (`net::deadlines`), and nothing but the doorbell wakes a data thread from outside
 //! (`net::mailbox`). monoio does not drop tasks that wait on a timer when its runtime goes, so what such a task keeps in
 //! thread-local state is reset when the next runtime is built (`net::driver`).
+//!
+//! `config` stands above `providers` and `net` rather than at the bottom: a base URL, a slug and a trust store are parsed
+//! into the types that use them, and nothing below needs to know that a file exists.
 
 pub mod cli;
 pub mod config;

@@ -6,3 +6,4 @@ mod http;
 mod lifecycle;
 mod native;
 mod streams;
+mod tidy;
