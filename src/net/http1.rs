@@ -211,11 +211,17 @@ impl Connection {
         let (mut reading, mut writing) = transport.split();
         let early = {
             let mut write = std::pin::pin!(writing.write(piece));
+            let mut failed = None;
             poll_fn(
                 |cx| -> Poll<Result<Option<ResponseHead>, ConnectionError>> {
-                    let written = write.as_mut().poll(cx);
-                    if let Poll::Ready(Ok(())) = written {
-                        return Poll::Ready(Ok(None));
+                    if failed.is_none() {
+                        match write.as_mut().poll(cx) {
+                            Poll::Ready(Ok(())) => return Poll::Ready(Ok(None)),
+                            // A peer that refuses the rest may have said why: what it sent is read to its end before the
+                            // write's error counts.
+                            Poll::Ready(Err(error)) => failed = Some(error),
+                            Poll::Pending => {}
+                        }
                     }
                     loop {
                         let head =
@@ -223,19 +229,13 @@ impl Connection {
                         if head.is_some() {
                             return Poll::Ready(Ok(head));
                         }
-                        match reading.poll_read(cx, RELAY_READ_MIN) {
-                            Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
-                                buffer.extend_from_slice(&bytes);
-                            }
-                            Poll::Ready(_) => {
-                                return Poll::Ready(Err(ConnectionError::Truncated("request")));
-                            }
-                            // A peer that refuses the rest may have said why: what it sent is read before the write's error counts.
-                            Poll::Pending => {
-                                return match written {
-                                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                                    _ => Poll::Pending,
-                                };
+                        match ready!(reading.poll_read(cx, RELAY_READ_MIN)) {
+                            Ok(bytes) if !bytes.is_empty() => buffer.extend_from_slice(&bytes),
+                            _ => {
+                                return Poll::Ready(Err(match failed.take() {
+                                    Some(error) => error.into(),
+                                    None => ConnectionError::Truncated("request"),
+                                }));
                             }
                         }
                     }

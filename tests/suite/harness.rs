@@ -392,6 +392,11 @@ impl Client {
         }
     }
 
+    /// Bytes received beyond what was read.
+    pub fn buffered(&self) -> usize {
+        self.received.len()
+    }
+
     /// One final answer to anything but HEAD; interim ones are skipped.
     pub fn answer(&mut self) -> Answer {
         self.answer_to(false)
