@@ -133,7 +133,24 @@ pub const WRITER_BATCH_BYTES: usize = 256 * 1024;
 /// How long the writer sleeps when the rings are empty: an access line is seldom later than this.
 pub const WRITER_PAUSE: Duration = Duration::from_millis(20);
 
+/// Questions of data threads that may wait for control; each is asked again by a later request.
+pub const ASKS_MAX: usize = 64;
+/// How often it is stored when tokens were last shown.
+pub const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
+
+// --- store ---
+
+/// Pieces of work that may wait for the configuration database: more than a Terraform run sends at once.
+pub const STORE_QUEUE_MAX: usize = 1024;
+/// How long a lock that another program holds on the database is waited for.
+pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+
 // --- manage ---
+
+/// Bytes of a management request's body (control plane 1.6).
+pub const MANAGE_BODY_MAX: usize = 1 << 20;
+/// Items of a page where nothing is asked for (control plane 1.4).
+pub const PER_PAGE_DEFAULT: i64 = 20;
 
 /// The gateway that always exists.
 pub const DEFAULT_GATEWAY: &str = "default";

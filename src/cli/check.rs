@@ -4,8 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::config::{self, Flags};
-use crate::manage::publish;
-use crate::snapshot::Tokens;
+use crate::manage::Declared;
 
 /// Prints every value with its origin and what deserves a second look; starts nothing.
 pub(super) fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
@@ -22,7 +21,7 @@ pub(super) fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     }
     print!("{page}");
     // Certificates and keys are read as a start would read them.
-    publish::build(&config, "check", Tokens::default().into())?;
+    Declared::of(&config)?;
     if let Some(files) = &config.data.tls {
         crate::net::tls::ServerTls::load(&files.certificate, &files.key)?;
     }

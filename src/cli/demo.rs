@@ -55,7 +55,9 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let running = server::start(Start {
         config,
         reload: Box::new(move || read().map_err(|error| error.to_string())),
-        tokens: Vec::new(),
+        bootstrap: None,
+        master_key: None,
+        token_file: false,
     })?;
     notice::say(running.summary());
     print!("{}", greeting(running.summary(), simulator.addr()));
@@ -92,18 +94,22 @@ fn greeting(summary: &Summary, simulator: std::net::SocketAddr) -> String {
         .data
         .first()
         .map_or_else(String::new, |address| format!("{scheme}://{address}"));
+    // A data directory that was used before keeps its tokens, and they are not shown again.
+    let token = summary.first_token.as_deref().unwrap_or("YOUR_TOKEN");
     let base = format!("{gateway}/v1/{}/default", summary.account);
     format!(
         r#"
 The gateway is ready, with simulated providers behind it. Paste this into another shell:
 
 curl -N {base}/openai/chat/completions \
+  -H 'cf-aig-authorization: Bearer {token}' \
   -H 'content-type: application/json' \
   -d '{{"model":"gpt-4o-mini","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
 
 OpenAI SDK       base URL  {base}/openai
 Anthropic SDK    base URL  {base}/anthropic
-Management       http://{}  (/health, /ready, /metrics)
+Token            {token}  (header cf-aig-authorization, or as the SDK's API key)
+Management       http://{}  (/client/v4, /openapi.json, /health, /ready, /metrics)
 Simulator        http://{simulator}  (/sim/requests shows what it received)
 
 Access lines follow. Ctrl-C ends it.

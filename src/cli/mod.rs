@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod environment;
 mod load;
 mod serve;
 mod sim;
@@ -21,7 +22,7 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Run the gateway
-    Serve(crate::config::Flags),
+    Serve(serve::Options),
     /// Run the gateway with the simulator behind every provider
     Demo(demo::Options),
     /// Print the configuration that would run, each value with its origin
@@ -35,7 +36,7 @@ enum Subcommands {
 /// Parses the command line and runs the command. Exit code 2: it could not be started as asked.
 pub fn run() -> ExitCode {
     let result = match Command::parse().command {
-        Subcommands::Serve(flags) => serve::run(flags),
+        Subcommands::Serve(options) => serve::run(options),
         Subcommands::Demo(options) => demo::run(options),
         Subcommands::Check(flags) => check::run(&flags),
         Subcommands::Load(options) => load::run(&options),

@@ -18,10 +18,12 @@ pub struct Entry {
     pub list: bool,
     /// Where it stands, from 1.
     pub line: usize,
+    /// The value itself, of a gateway's settings alone.
+    pub json: serde_json::Value,
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 34] = [
+pub(super) const KEYS: [&str; 36] = [
     "account.id",
     "data.access_log",
     "data.body_max",
@@ -44,9 +46,11 @@ pub(super) const KEYS: [&str; 34] = [
     "data.trusted_proxies",
     "data_dir",
     "gateways",
+    "gateways.auto_create_default",
     "management.allow_plaintext",
     "management.listen",
     "providers",
+    "public_url",
     "upstream.ca_file",
     "upstream.connect",
     "upstream.connections_per_origin",
@@ -60,8 +64,8 @@ pub(super) const KEYS: [&str; 34] = [
 
 const PROVIDER_KEYS: [&str; 3] = ["allow_insecure", "api_key", "base_url"];
 
-/// The settings of a gateway, named as in the management API; the first alone has an effect so far.
-pub(super) const GATEWAY_KEYS: [&str; 31] = [
+/// The settings of a gateway, named as in the management API.
+pub const GATEWAY_KEYS: [&str; 31] = [
     "authentication",
     "byok_only",
     "cache_invalidate_on_update",
@@ -143,11 +147,21 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, value: &DeValue<'_>, path: &mut Vec<String>, line: usize) {
-        // What a gateway's structured settings hold is read with the settings themselves.
-        let opaque = path.len() >= 3 && path[0] == "gateways";
+        // What a gateway's settings may be is for the management API to say.
+        if path.len() == 3 && path[0] == "gateways" {
+            let (path, json) = (path.clone(), json(value));
+            let texts = vec![scalar(value).unwrap_or_else(|| json.to_string())];
+            return self.entries.push(Entry {
+                path,
+                texts,
+                list: false,
+                line,
+                json,
+            });
+        }
         match value {
-            DeValue::Table(table) if !opaque => self.table(table, path),
-            DeValue::Array(array) if !opaque => {
+            DeValue::Table(table) => self.table(table, path),
+            DeValue::Array(array) => {
                 let texts: Option<Vec<String>> = array
                     .iter()
                     .map(|element| scalar(element.get_ref()))
@@ -176,6 +190,7 @@ impl Reader<'_> {
             texts,
             list,
             line,
+            json: serde_json::Value::Null,
         });
     }
 
@@ -197,6 +212,29 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
         DeValue::Boolean(value) => Some(value.to_string()),
         DeValue::Datetime(time) => Some(time.to_string()),
         DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// A value as JSON. Numbers that JSON cannot hold, and times, stay texts.
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Integer(_) | DeValue::Float(_) => {
+            let text = scalar(value).unwrap_or_default();
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        }
+        DeValue::Array(array) => array
+            .iter()
+            .map(|element| json(element.get_ref()))
+            .collect(),
+        DeValue::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())))
+            .collect(),
+        DeValue::String(_) | DeValue::Datetime(_) => {
+            Value::String(scalar(value).unwrap_or_default())
+        }
     }
 }
 

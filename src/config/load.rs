@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::file::{Entry, GATEWAY_KEYS, parse_file};
+use super::file::{Entry, parse_file};
 use super::value;
 use super::{
     Config, ConfigError, Data, Flags, GatewayConfig, Management, ProviderConfig, SecretSource,
@@ -10,6 +10,38 @@ use super::{
 };
 use crate::limits::{CONFIG_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::providers::Slug;
+
+/// Settings of a gateway that are stored and told, and have no effect before their feature is there.
+const IDLE_SETTINGS: [&str; 28] = [
+    "cache_invalidate_on_update",
+    "cache_streams",
+    "cache_ttl",
+    "cache_ttl_header_opts_in",
+    "coalesce",
+    "collect_logs",
+    "dlp",
+    "guardrails",
+    "hedge_after_ms",
+    "hedge_budget_percent",
+    "log_classification",
+    "log_management",
+    "log_management_strategy",
+    "logpush",
+    "logpush_public_key",
+    "otel",
+    "rate_limiting_interval",
+    "rate_limiting_limit",
+    "rate_limiting_technique",
+    "retry_backoff",
+    "retry_delay",
+    "retry_max_attempts",
+    "server_timing",
+    "spend_limits",
+    "store_id",
+    "stripe",
+    "workers_ai_billing_mode",
+    "zdr",
+];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +147,12 @@ impl Sources<'_> {
         let data_dir = self.one("data_dir", "./ringgate-data", value::path);
         let providers = self.providers();
         let gateways = self.gateways();
+        let auto_create = self.one("gateways.auto_create_default", "true", value::boolean);
+        let public_url = self.optional(
+            "public_url",
+            "as the request names the host",
+            value::public_url,
+        );
         let config = Config {
             data: data?,
             upstream: upstream?,
@@ -123,6 +161,9 @@ impl Sources<'_> {
             data_dir: data_dir?,
             providers,
             gateways,
+            auto_create_default: auto_create?,
+            public_url,
+            file: self.name.clone(),
             warnings: Vec::new(),
         };
         self.warn_of_open_relay(&config);
@@ -275,29 +316,25 @@ impl Sources<'_> {
     fn gateways(&mut self) -> Vec<GatewayConfig> {
         let mut declared = Vec::new();
         for id in self.names_below("gateways") {
-            let key = format!("gateways.{id}.authentication");
-            let authentication = match self.file_entry(&key) {
-                Some(_) => self.one(&key, "", value::boolean),
-                None => None,
+            let below = |entry: &&Entry| {
+                entry.path.len() == 3 && entry.path[0] == "gateways" && entry.path[1] == id
             };
-            let idle: Vec<String> = self
-                .entries
-                .iter()
-                .filter(|entry| {
-                    entry.path.len() == 3 && entry.path[0] == "gateways" && entry.path[1] == id
-                })
-                .filter(|entry| GATEWAY_KEYS[1..].contains(&entry.path[2].as_str()))
-                .map(|entry| {
-                    format!(
-                        "{}:{}: {} has no effect yet",
-                        self.name,
-                        entry.line,
-                        entry.path.join(".")
-                    )
-                })
-                .collect();
-            self.warnings.extend(idle);
-            declared.push(GatewayConfig { id, authentication });
+            let entries: Vec<Entry> = self.entries.iter().filter(below).cloned().collect();
+            let mut settings = serde_json::Map::new();
+            for entry in entries {
+                let key = entry.path.join(".");
+                if IDLE_SETTINGS.contains(&entry.path[2].as_str()) {
+                    self.warnings.push(format!(
+                        "{}:{}: {key} has no effect yet",
+                        self.name, entry.line
+                    ));
+                }
+                let origin = Origin::File(self.name.clone(), entry.line);
+                self.show(&key, entry.texts.join(", "), origin);
+                settings.insert(entry.path[2].clone(), entry.json);
+            }
+            let line = self.line_of("gateways", &id);
+            declared.push(GatewayConfig { id, line, settings });
         }
         declared
     }
@@ -313,10 +350,7 @@ impl Sources<'_> {
             .providers
             .iter()
             .any(|provider| provider.api_key.is_some());
-        let open = config
-            .gateways
-            .iter()
-            .any(|gateway| gateway.authentication == Some(false));
+        let open = config.gateways.iter().any(GatewayConfig::is_open);
         if reachable && keys && (open || config.data.house_keys_unauthenticated) {
             self.warnings.push(
                 "OPEN RELAY: other machines can reach the data listener, provider keys are configured, and a gateway takes requests without a token: anyone who finds it may spend your money"
@@ -602,7 +636,11 @@ mod tests {
         assert_eq!(config.providers.len(), 2);
         assert_eq!(config.providers[1].name, "custom-v1.x");
         assert_eq!(config.providers[1].slug, Slug::Custom);
-        assert_eq!(config.gateways[0].authentication, Some(false));
+        assert!(config.gateways[0].is_open());
+        assert_eq!(
+            config.gateways[0].settings["guardrails"]["prompt"]["P1"],
+            "BLOCK"
+        );
         let key = shown
             .iter()
             .find(|shown| shown.key == "providers.openai.api_key")

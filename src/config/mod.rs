@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use file::parse_file;
+pub use file::{GATEWAY_KEYS, parse_file};
 pub use load::{Origin, Shown, load};
 pub use secret::{Secret, SecretError, SecretSource};
 
@@ -37,6 +37,12 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Declared gateways.
     pub gateways: Vec<GatewayConfig>,
+    /// Whether the gateway `default` is made when it is first asked for.
+    pub auto_create_default: bool,
+    /// How clients reach the data listener, for the URLs that the API tells.
+    pub public_url: Option<String>,
+    /// The configuration file's name; empty where there is none.
+    pub file: String,
     /// What deserves a second look.
     pub warnings: Vec<String>,
 }
@@ -174,8 +180,17 @@ pub struct ProviderConfig {
 pub struct GatewayConfig {
     /// 1 to 64 of `[A-Za-z0-9_-]`.
     pub id: String,
-    /// Whether a token is demanded; `None`: as soon as one exists.
-    pub authentication: Option<bool>,
+    /// Where it stands in the file.
+    pub line: usize,
+    /// Its settings, named as in the management API and checked with them.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+impl GatewayConfig {
+    /// Whether requests without a token are let in.
+    pub fn is_open(&self) -> bool {
+        self.settings.get("authentication") == Some(&serde_json::Value::Bool(false))
+    }
 }
 
 /// The flags that `serve`, `check` and `demo` share. Each also stands in the environment as `RINGGATE_*` and in the file.

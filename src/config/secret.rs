@@ -91,6 +91,12 @@ impl Secret {
     }
 }
 
+impl From<Box<[u8]>> for Secret {
+    fn from(key: Box<[u8]>) -> Self {
+        Self(key)
+    }
+}
+
 impl Drop for Secret {
     fn drop(&mut self) {
         for byte in &mut *self.0 {

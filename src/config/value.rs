@@ -145,6 +145,14 @@ pub(super) fn roots(text: &str) -> Parsed<Roots> {
     }
 }
 
+/// An http or https URL, kept as it is but for a trailing slash.
+pub(super) fn public_url(text: &str) -> Parsed<String> {
+    let parsed: Result<BaseUrl, _> = text.parse();
+    parsed
+        .map(|_| text.trim_end_matches('/').to_owned())
+        .map_err(|error| error.to_string())
+}
+
 /// `http://host:port` or `off`.
 pub(super) fn proxy(text: &str) -> Parsed<Option<Arc<Origin>>> {
     if text == "off" {

@@ -13,11 +13,11 @@ use super::attempt::{Failure, Outgoing, attempt};
 use super::authenticate::authenticate;
 use super::credential::{self, Paying};
 use super::error::GatewayError;
-use super::outgoing::write_head;
+use super::outgoing::{Key, write_head};
 use super::relay::{After, relay};
 use super::resolve::resolve;
 use super::settle::Settle;
-use super::{Thread, plan};
+use super::{Ask, Thread, plan};
 use crate::config::ErrorStatus;
 use crate::http::proxy_protocol;
 use crate::http::{HeadLimits, Method, RequestFraming, RequestHead};
@@ -202,7 +202,7 @@ async fn exchange(
         .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"))
         .map(|(_, value)| value);
     let mut settle = Settle::begin(thread, head, settings.client_address(peer, forwarded));
-    let prepared = prepare(&snapshot, head, &mut settle);
+    let prepared = prepare(thread, &snapshot, head, &mut settle);
     // From here on the request may wait for long; an old snapshot must not live as long as it.
     drop(snapshot);
     let failure = match prepared {
@@ -238,6 +238,7 @@ async fn exchange(
 
 /// Phases 2 to 9, which wait for nothing.
 fn prepare(
+    thread: &Thread,
     snapshot: &Snapshot,
     head: &RequestHead,
     settle: &mut Settle<'_>,
@@ -248,7 +249,12 @@ fn prepare(
     settle.record.provider = Some(resolved.entry.name.clone());
     let slug = resolved.entry.provider.slug();
     settle.record.model = slug.model_in_path(resolved.rest).map(Box::from);
-    let identity = authenticate(head, &resolved.gateway, &snapshot.tokens)?;
+    let now = settle.record.began / 1000;
+    let client = settle.record.client;
+    let identity = authenticate(head, &resolved.gateway, &snapshot.tokens, now, client)?;
+    if resolved.unmade && identity.is_authenticated() {
+        (thread.shared.ask)(Ask::DefaultGateway);
+    }
     if let RequestFraming::Length(length) = head.framing()
         && length > settings.body_max
     {
@@ -256,17 +262,27 @@ fn prepare(
     }
     let paying = credential::choose(
         head,
+        &resolved.gateway,
         &resolved.entry,
         &snapshot.tokens,
-        identity,
+        &identity,
         settings.house_keys_unauthenticated,
-    );
+    )?;
+    let opened = match &paying {
+        Paying::Stored(key) => Some(credential::open(key, &snapshot.sealer, &snapshot.account)?),
+        _ => None,
+    };
+    let key = match (&paying, &opened, &resolved.entry.house_key) {
+        (Paying::Request, ..) => Key::OfRequest,
+        (Paying::Stored(_), Some(key), _) | (Paying::House, _, Some(key)) => Key::Put(key.expose()),
+        _ => Key::None,
+    };
     // A key in the query goes up only where it is the one that pays: a gateway token never does.
     let query = head.query().map(|query| match query_key(query) {
-        Some(key)
+        Some(value)
             if slug.takes_query_key()
-                && !(paying == Paying::Request
-                    && credential::is_key(key.as_bytes(), &snapshot.tokens)) =>
+                && !(matches!(key, Key::OfRequest)
+                    && credential::is_key(value.as_bytes(), &snapshot.tokens)) =>
         {
             without_key(query)
         }
@@ -280,7 +296,7 @@ fn prepare(
         .map(|total| settle.timeline.began + total);
     Ok(Outgoing {
         origin: step.target.origin.clone(),
-        head: write_head(head, &step, paying, &snapshot.tokens),
+        head: write_head(head, &step, key, &snapshot.tokens),
         response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
         until,
         metered: step.metered,

@@ -16,8 +16,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use arc_swap::ArcSwap;
-
 pub use connection::{Edge, serve};
 pub use error::GatewayError;
 
@@ -25,12 +23,21 @@ use crate::net::mailbox::Mailbox;
 use crate::net::pool::Pool;
 use crate::net::resolver::Resolver;
 use crate::record::{Counters, Ids, Record};
-use crate::snapshot::Snapshot;
+use crate::snapshot::Published;
+
+/// What a data thread asks of control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// An authenticated request named the gateway `default`, which is not there: make it.
+    DefaultGateway,
+}
 
 /// What all data threads share.
 pub struct Shared {
     /// The published view.
-    pub snapshot: ArcSwap<Snapshot>,
+    pub snapshot: Arc<Published>,
+    /// Asks control for something, without waiting for it.
+    pub ask: Box<dyn Fn(Ask) + Send + Sync>,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
     /// Client connections open, over all threads.

@@ -1,16 +1,27 @@
 //! The one place where the head of an upstream request is written.
 
-use super::credential::{Paying, is_key, is_token};
+use super::credential::{is_key, is_token};
 use super::plan::Step;
 use crate::http::{RequestFraming, RequestHead, write};
 use crate::providers::{goes_up, without_access_cookie};
 use crate::snapshot::Tokens;
 
+/// What stands in the key's place.
+#[derive(Clone, Copy)]
+pub(super) enum Key<'a> {
+    /// The client's own, as it came.
+    OfRequest,
+    /// One that the gateway puts there.
+    Put(&'a [u8]),
+    /// None.
+    None,
+}
+
 /// Serialises the head: the client's method and headers, the step's target, the paying credential.
 pub(super) fn write_head(
     head: &RequestHead,
     step: &Step<'_>,
-    paying: Paying,
+    key: Key<'_>,
     tokens: &Tokens,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.bytes().len() + 256);
@@ -30,7 +41,7 @@ pub(super) fn write_head(
             continue;
         }
         if slug.is_key_header(name) {
-            if paying == Paying::Request && is_key(value, tokens) {
+            if matches!(key, Key::OfRequest) && is_key(value, tokens) {
                 match slug.moved(step.rest, name, value) {
                     Some((slot, key)) => write_key(&mut out, slot, key),
                     None => write::header(&mut out, name, value),
@@ -38,6 +49,11 @@ pub(super) fn write_head(
             }
         } else if name.eq_ignore_ascii_case(b"accept-encoding") && identity_coding
             || is_token(value, tokens)
+            || step
+                .entry
+                .headers
+                .iter()
+                .any(|(own, _)| name.eq_ignore_ascii_case(own.as_bytes()))
         {
             continue;
         } else if name.eq_ignore_ascii_case(b"cookie") {
@@ -52,8 +68,11 @@ pub(super) fn write_head(
     if identity_coding {
         write::header(&mut out, b"accept-encoding", b"identity");
     }
-    if let (Paying::House, Some(key)) = (paying, &step.entry.house_key) {
-        write_key(&mut out, slug.slot(step.rest), key.expose());
+    for (name, value) in &step.entry.headers {
+        write::header(&mut out, name.as_bytes(), value.as_bytes());
+    }
+    if let Key::Put(key) = key {
+        write_key(&mut out, slug.slot(step.rest), key);
     }
     match head.framing() {
         RequestFraming::None => {}

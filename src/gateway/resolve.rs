@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::error::GatewayError;
 use crate::http::RequestHead;
+use crate::limits::DEFAULT_GATEWAY;
 use crate::snapshot::{Gateway, ProviderEntry, Snapshot};
 
 /// What a path leads to.
 pub(super) struct Resolved<'a> {
     /// The gateway.
     pub gateway: Arc<Gateway>,
+    /// Whether it is still to be made: `default`, which an authenticated request brings about (control plane 2.3).
+    pub unmade: bool,
     /// The provider.
     pub entry: Arc<ProviderEntry>,
     /// The raw path behind the provider's segment.
@@ -40,9 +43,14 @@ pub(super) fn resolve<'a>(
     if account != &*snapshot.account {
         return Err(GatewayError::no_account(account));
     }
-    let gateway = snapshot
-        .gateways
-        .get(gateway)
+    let stored = snapshot.gateways.get(gateway);
+    let unmade = stored.is_none() && gateway == DEFAULT_GATEWAY;
+    let gateway = stored
+        .or(snapshot
+            .settings
+            .default_gateway
+            .as_ref()
+            .filter(|_| unmade))
         .cloned()
         .ok_or_else(|| GatewayError::no_gateway(gateway))?;
     let entry = snapshot.providers.get(provider).cloned().ok_or_else(|| {
@@ -53,6 +61,7 @@ pub(super) fn resolve<'a>(
     })?;
     Ok(Resolved {
         gateway,
+        unmade,
         entry,
         rest,
     })

@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use socket2::SockRef;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::data::{self, Seat};
-use super::{DataDir, Start, StartError, Summary, listen};
+use super::{DataDir, Start, StartError, Summary, listen, master_key};
 use crate::config::{AccessLog, Config, Driver};
-use crate::gateway::{Edge, Shared};
+use crate::gateway::{Ask, Edge, Shared};
 use crate::http::HeadLimits;
 use crate::limits::{
-    DEFAULT_GATEWAY, HEARTBEAT_MAX, RECORDS_MAX, RESOLVER_THREADS, RESTARTS_PER_MINUTE, THREADS_MAX,
+    ASKS_MAX, DEFAULT_GATEWAY, HEARTBEAT_MAX, LAST_USED_INTERVAL, RECORDS_MAX, RESOLVER_THREADS,
+    RESTARTS_PER_MINUTE, THREADS_MAX,
 };
-use crate::manage::{self, publish};
+use crate::manage::{self, Api, Declared, Problem, PublishError, publish};
 use crate::net::driver::{DriverChoice, Probe};
 use crate::net::http1::HeadClocks;
 use crate::net::mailbox::{self, Mailbox, Message};
@@ -30,7 +30,8 @@ use crate::net::resolver::Resolver;
 use crate::net::task;
 use crate::net::tls::ServerTls;
 use crate::record::Counters;
-use crate::snapshot::{Snapshot, Tokens};
+use crate::snapshot::Published;
+use crate::store::{Database, Store};
 use crate::telemetry::{Format, Writer, notice, prometheus};
 
 /// A server whose threads run.
@@ -38,6 +39,7 @@ pub struct Running {
     crew: Crew,
     runtime: tokio::runtime::Runtime,
     exits: mpsc::UnboundedReceiver<usize>,
+    asked: mpsc::Receiver<Ask>,
     management: TcpListener,
     signals: Signals,
     reload: Box<dyn Fn() -> Result<Config, String> + Send>,
@@ -70,10 +72,8 @@ struct Crew {
     shared: Arc<Shared>,
     state: Arc<State>,
     tls: Option<Arc<ServerTls>>,
-    tokens: Arc<Tokens>,
+    api: Arc<Api>,
     exited: mpsc::UnboundedSender<usize>,
-    /// Kept until no request reads them any more, so that none of them is freed on a data thread.
-    retired: Vec<Arc<Snapshot>>,
     run: u32,
     restarts: Vec<Instant>,
 }
@@ -92,7 +92,7 @@ struct State {
     draining: AtomicBool,
     counters: Mutex<Vec<Arc<Counters>>>,
     restarts: AtomicU64,
-    publications: AtomicU64,
+    published: Arc<Published>,
     writer: Mutex<Option<Writer>>,
     epoch: Instant,
 }
@@ -101,7 +101,9 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let Start {
         config,
         reload,
-        tokens,
+        bootstrap,
+        master_key,
+        token_file,
     } = start;
     let data_dir = DataDir::open(&config.data_dir)?;
     let account = match &config.account_id {
@@ -119,12 +121,22 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         Some(files) => Some(Arc::new(ServerTls::load(&files.certificate, &files.key)?)),
         None => None,
     };
-    let tokens = Arc::new(Tokens::new(tokens.iter().map(String::as_str)));
-    let snapshot = publish::build(&config, &account, tokens.clone())?;
-    let open = snapshot
-        .gateways
-        .get(DEFAULT_GATEWAY)
-        .is_some_and(|gateway| !gateway.authentication);
+    let mut database = Database::open(data_dir.path())?;
+    let sealer = Arc::new(master_key::obtain(
+        data_dir.path(),
+        master_key.as_deref(),
+        &database,
+    )?);
+    let office = manage::office(&account, sealer.clone(), Declared::of(&config)?);
+    let first_token = manage::inaugurate(&office, &mut database, bootstrap.as_deref())
+        .map_err(PublishError::from)?;
+    let declared = office.declared.load_full();
+    let snapshot = publish::build(&account, &declared, sealer, database.connection())?;
+    let published = Arc::new(Published::new(snapshot));
+    let token_file = match &first_token {
+        Some(token) if token_file => Some(data_dir.store_first_token(token)?),
+        _ => None,
+    };
     let (posts, data) = posts(&config, threads, tls.as_ref())?;
     let management = listen::bind(config.management.listen, false).map_err(listen_failed(
         config.management.listen,
@@ -141,8 +153,19 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         AccessLog::Off => None,
     };
     let writer = Writer::start(format).map_err(thread_failed("writer"))?;
+    let store = Store::start(database).map_err(thread_failed("store"))?;
+    let api = Arc::new(Api {
+        office,
+        published: published.clone(),
+        store,
+    });
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
     let shared = Arc::new(Shared {
-        snapshot: ArcSwap::from_pointee(snapshot),
+        snapshot: published.clone(),
+        // A full queue holds the same question already.
+        ask: Box::new(move |ask| {
+            let _ = asks.try_send(ask);
+        }),
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
         open: AtomicUsize::new(0),
         open_max,
@@ -151,7 +174,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         draining: AtomicBool::new(false),
         counters: Mutex::default(),
         restarts: AtomicU64::new(0),
-        publications: AtomicU64::new(1),
+        published: published.clone(),
         writer: Mutex::new(Some(writer)),
         epoch: Instant::now(),
     });
@@ -163,9 +186,8 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         shared,
         state,
         tls,
-        tokens,
+        api,
         exited,
-        retired: Vec::new(),
         run: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as u32),
@@ -192,12 +214,14 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         connections: open_max,
         drain,
         tls: crew.tls.is_some(),
-        open,
+        first_token,
+        token_file,
     };
     Ok(Running {
         crew,
         runtime,
         exits,
+        asked,
         management,
         signals,
         reload,
@@ -219,6 +243,7 @@ impl Running {
             mut crew,
             runtime,
             mut exits,
+            mut asked,
             management,
             mut signals,
             reload,
@@ -228,13 +253,17 @@ impl Running {
         let outcome = runtime.block_on(async {
             let failed = |error: io::Error| format!("control thread: {error}");
             let listener = tokio::net::TcpListener::from_std(management).map_err(failed)?;
-            let router = manage::router(crew.state.clone());
-            let pages = tokio::spawn(async move { axum::serve(listener, router).await });
+            let router = manage::router(crew.state.clone(), crew.api.clone());
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            let pages = tokio::spawn(async move { axum::serve(listener, service).await });
+            let mut flush = tokio::time::interval(LAST_USED_INTERVAL);
             loop {
                 tokio::select! {
                     _ = signals.terminate.recv() => break,
                     _ = signals.interrupt.recv() => break,
-                    _ = signals.hangup.recv() => crew.reload(&*reload, &summary.account),
+                    _ = signals.hangup.recv() => crew.reload(&*reload).await,
+                    Some(ask) = asked.recv() => crew.answer(ask).await,
+                    _ = flush.tick() => crew.store_last_used().await,
                     Some(index) = exits.recv() => crew.restart(index)?,
                 }
             }
@@ -250,6 +279,7 @@ impl Running {
                 }
             }
             pages.abort();
+            crew.store_last_used().await;
             Ok(())
         });
         // A thread that did not end in time is left behind: the process ends with it.
@@ -373,16 +403,48 @@ impl Crew {
         }
     }
 
+    /// Does what a data thread asked for.
+    async fn answer(&self, ask: Ask) {
+        let api = self.api.clone();
+        let done = self.api.store.call(move |database| match ask {
+            Ask::DefaultGateway => {
+                manage::create_default_gateway(&api.office, &api.published, database)
+            }
+        });
+        // A request that comes later asks again.
+        if let Err(problem) = done.await.map_err(Problem::from).flatten() {
+            notice::say(format_args!(
+                "gateway {DEFAULT_GATEWAY} is not made: {problem}"
+            ));
+        }
+    }
+
+    async fn store_last_used(&self) {
+        let published = self.api.published.clone();
+        let work = move |database: &mut Database| manage::store_last_used(&published, database);
+        // Tried again a minute later; the times are not lost until the end.
+        if let Err(problem) = self
+            .api
+            .store
+            .call(work)
+            .await
+            .map_err(Problem::from)
+            .flatten()
+        {
+            notice::say(format_args!("times of last use are not stored: {problem}"));
+        }
+    }
+
     /// Takes in a changed configuration; a wrong one changes nothing.
-    fn reload(&mut self, read: &dyn Fn() -> Result<Config, String>, account: &str) {
+    async fn reload(&mut self, read: &dyn Fn() -> Result<Config, String>) {
         let config = match read() {
             Ok(config) => config,
             Err(error) => {
                 return notice::say(format_args!("reload refused, nothing changed:\n{error}"));
             }
         };
-        let snapshot = match publish::build(&config, account, self.tokens.clone()) {
-            Ok(snapshot) => snapshot,
+        let declared = match Declared::of(&config) {
+            Ok(declared) => Arc::new(declared),
             Err(error) => {
                 return notice::say(format_args!("reload refused, nothing changed: {error}"));
             }
@@ -394,12 +456,14 @@ impl Crew {
                 "reload refused, nothing changed: data.tls: {error}"
             ));
         }
+        let api = self.api.clone();
+        let work = move |database: &mut Database| api.redeclare(declared, database);
+        let published = self.api.store.call(work).await;
+        let published = published.map_err(|undone| undone.to_string());
+        if let Err(error) = published.and_then(|done| done.map_err(|error| error.to_string())) {
+            return notice::say(format_args!("reload refused, nothing changed: {error}"));
+        }
         let kept = needs_restart(&self.config, &config);
-        self.retired
-            .push(self.shared.snapshot.swap(Arc::new(snapshot)));
-        self.retired
-            .retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        self.state.publications.fetch_add(1, Ordering::Relaxed);
         match kept.is_empty() {
             true => notice::say("reloaded"),
             false => notice::say(format_args!(
@@ -467,7 +531,7 @@ impl manage::Status for State {
             panics: task::panics(),
             restarts: self.restarts.load(Ordering::Relaxed),
             lines_lost: self.writer().as_ref().map_or(0, Writer::lost),
-            publications: self.publications.load(Ordering::Relaxed),
+            publications: self.published.count(),
         };
         prometheus::render(&self.counters(), process)
     }

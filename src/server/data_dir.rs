@@ -101,6 +101,29 @@ impl DataDir {
         }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps a first token where its owner alone can read it.
+    pub fn store_first_token(&self, token: &str) -> Result<PathBuf, DataDirError> {
+        let path = self.path.join("initial-token");
+        let write = || -> io::Result<()> {
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&path)?;
+            writeln!(file, "{token}")?;
+            file.sync_all()
+        };
+        write().map_err(failed(&path))?;
+        Ok(path)
+    }
+
     /// Written beside and renamed, so that a crash leaves no half id.
     fn store(&self, path: &Path, id: &str) -> Result<(), DataDirError> {
         let beside = self.path.join("account-id.new");

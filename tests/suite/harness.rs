@@ -167,7 +167,11 @@ impl Setup {
     /// The command that starts it.
     pub fn command(&self, folder: &TempDir) -> Command {
         let file = folder.path().join("ringgate.toml");
-        std::fs::write(&file, &self.config).expect("written");
+        let open = match self.config.contains("[gateways.default]") {
+            true => "",
+            false => "\n[gateways.default]\nauthentication = false\n",
+        };
+        std::fs::write(&file, format!("{}{open}", self.config)).expect("written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
         command
             .arg("serve")

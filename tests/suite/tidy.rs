@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the lowest to the highest; those of one line do not import each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["limits"],
     &["http"],
     &["net"],
     &["providers", "meter"],
-    &["config", "record"],
+    &["config", "record", "access"],
+    &["seal"],
     &["snapshot"],
-    &["gateway", "sim", "load", "telemetry"],
+    &["gateway", "sim", "load", "telemetry", "store"],
     &["manage"],
     &["server"],
     &["cli"],

@@ -1,4 +1,9 @@
-//! The immutable view that the data plane reads; every change publishes a new one.
+//! The immutable view that the data plane reads; every change publishes a new one, which shares with the one before it what
+//! did not change.
+
+mod published;
+mod sharded;
+mod tokens;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,35 +11,86 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sha2::{Digest, Sha256};
+
+pub use published::Published;
+pub use sharded::Sharded;
+pub use tokens::{Refusal, Token, Tokens};
 
 use crate::config::{ErrorStatus, Secret};
 use crate::net::origin::Origin;
 use crate::net::tls::UpstreamTls;
 use crate::providers::Provider;
+use crate::seal::{Sealed, Sealer};
 
-type Map<K, V> = HashMap<K, V, ahash::RandomState>;
+/// A small map, copied whole.
+pub type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 
 /// All that a request needs to know, as of one moment.
+#[derive(Clone)]
 pub struct Snapshot {
     /// The instance's account.
     pub account: Arc<str>,
     /// Gateways by id.
-    pub gateways: Map<Box<str>, Arc<Gateway>>,
+    pub gateways: Sharded<Box<str>, Arc<Gateway>>,
     /// Providers by every path segment that means them, aliases too.
-    pub providers: Map<Box<str>, Arc<ProviderEntry>>,
+    pub providers: Arc<Map<Box<str>, Arc<ProviderEntry>>>,
+    /// Host names that lead to one gateway, and its id.
+    pub domains: Arc<Map<Box<str>, Arc<str>>>,
     /// The tokens that open gateways.
     pub tokens: Arc<Tokens>,
+    /// Opens stored keys.
+    pub sealer: Arc<Sealer>,
     /// Clocks, bounds and switches of the instance.
     pub settings: Arc<Settings>,
 }
 
 /// A gateway.
+#[derive(Debug)]
 pub struct Gateway {
     /// Its id, as in the path.
     pub id: Arc<str>,
     /// Whether a token is demanded.
     pub authentication: bool,
+    /// Whether the instance's own keys never pay for it.
+    pub byok_only: bool,
+    /// Whether a stored key is used even where the request brings one.
+    pub prefer_stored_keys: bool,
+    /// Its stored provider keys.
+    pub keys: Box<[Arc<StoredKey>]>,
+}
+
+/// A provider key that a gateway keeps, sealed.
+#[derive(Debug)]
+pub struct StoredKey {
+    /// The id of its configuration.
+    pub id: Arc<str>,
+    /// The provider's name, as in [`ProviderEntry::name`].
+    pub provider: Box<str>,
+    /// What it is called by in `cf-aig-byok-alias`.
+    pub alias: Box<str>,
+    /// Whether it is the one that is used where no alias is named.
+    pub default: bool,
+    /// The secret's id and name, to which it is sealed.
+    pub secret: (Box<str>, Box<str>),
+    /// The key itself.
+    pub sealed: Sealed,
+}
+
+impl Gateway {
+    /// The stored key for a provider: that of `alias`, else the default one, else the one called `default`
+    /// (control plane 6.1, resolutions 7).
+    pub fn key(&self, provider: &str, alias: Option<&str>) -> Option<&Arc<StoredKey>> {
+        let mut keys = self.keys.iter().filter(|key| &*key.provider == provider);
+        match alias {
+            Some(alias) => keys.find(|key| &*key.alias == alias),
+            None => {
+                let called = |key: &&Arc<StoredKey>| &*key.alias == "default";
+                keys.clone()
+                    .find(|key| key.default)
+                    .or_else(|| keys.find(called))
+            }
+        }
+    }
 }
 
 /// A provider as configured.
@@ -45,6 +101,8 @@ pub struct ProviderEntry {
     pub provider: Provider,
     /// The instance's own key for it.
     pub house_key: Option<Secret>,
+    /// Headers that every request to it carries, each a name in lower case and a value.
+    pub headers: Box<[(Box<str>, Box<str>)]>,
 }
 
 /// What is set for the whole instance.
@@ -57,6 +115,8 @@ pub struct Settings {
     pub body_max: u64,
     /// Whether house keys pay for requests without a gateway token.
     pub house_keys_unauthenticated: bool,
+    /// The gateway `default` as it is made when an authenticated request first asks for it (control plane 2.3).
+    pub default_gateway: Option<Arc<Gateway>>,
     /// Addresses whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Trust anchors and sessions towards providers.
@@ -80,43 +140,6 @@ pub struct Clocks {
     pub client_body_idle: Duration,
     /// The longest time a client takes nothing of what is written to it.
     pub client_write_stall: Duration,
-}
-
-/// The gateway tokens, by their digests.
-#[derive(Debug, Default)]
-pub struct Tokens {
-    digests: Vec<[u8; 32]>,
-    /// Lengths that occur: most header values are told apart without hashing.
-    lengths: Vec<usize>,
-}
-
-impl Tokens {
-    /// Of these tokens, each in clear.
-    pub fn new<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut built = Self::default();
-        for token in tokens {
-            built.digests.push(Sha256::digest(token).into());
-            if !built.lengths.contains(&token.len()) {
-                built.lengths.push(token.len());
-            }
-        }
-        built.digests.sort_unstable();
-        built
-    }
-
-    /// Whether `value` is a token.
-    pub fn contains(&self, value: &[u8]) -> bool {
-        self.lengths.contains(&value.len())
-            && self
-                .digests
-                .binary_search(&Sha256::digest(value).into())
-                .is_ok()
-    }
-
-    /// Whether there is none: gateways without authentication stand open then.
-    pub fn is_empty(&self) -> bool {
-        self.digests.is_empty()
-    }
 }
 
 impl Settings {
@@ -156,14 +179,6 @@ mod tests {
     use crate::net::tls::Roots;
 
     #[test]
-    fn tokens_are_found_by_their_digest() {
-        let tokens = Tokens::new(["secret-one", "other"]);
-        assert!(tokens.contains(b"secret-one") && tokens.contains(b"other"));
-        assert!(!tokens.contains(b"secret-two") && !tokens.contains(b""));
-        assert!(Tokens::default().is_empty() && !Tokens::default().contains(b""));
-    }
-
-    #[test]
     fn forwarded_addresses_count_behind_trusted_proxies_only() {
         let settings = |nets: &[&str]| Settings {
             error_status: ErrorStatus::Strict,
@@ -177,6 +192,7 @@ mod tests {
             },
             body_max: 0,
             house_keys_unauthenticated: false,
+            default_gateway: None,
             trusted_proxies: nets.iter().map(|net| net.parse().expect("a net")).collect(),
             tls: UpstreamTls::build(Roots::Bundled, None).expect("roots"),
             proxy: None,
