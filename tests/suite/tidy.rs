@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 11] = [
     &["limits"],
     &["http"],
     &["net"],
-    &["providers", "meter"],
+    &["providers", "route", "meter"],
     &["config", "record", "access"],
     &["seal"],
     &["snapshot"],
@@ -19,9 +19,10 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// Rooms that know no socket and no runtime.
-const SANS_IO: [&str; 6] = [
+const SANS_IO: [&str; 7] = [
     "http",
     "providers",
+    "route",
     "meter",
     "record",
     "snapshot",
