@@ -1,6 +1,7 @@
 //! `ringgate serve`.
 
 use std::error::Error;
+use std::io::Write;
 
 use super::environment;
 use crate::config::{self, Flags};
@@ -42,7 +43,8 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let summary = running.summary();
     notice::say(summary);
     if let Some(token) = &summary.first_token {
-        eprint!("{}", first_steps(summary, token));
+        // Where nobody reads it, the file still tells it.
+        let _ = std::io::stderr().write_all(first_steps(summary, token).as_bytes());
     }
     running.wait().map_err(Into::into)
 }
