@@ -74,7 +74,7 @@ impl Transport {
         early: &[u8],
     ) -> io::Result<()> {
         session.set_buffer_limit(None);
-        feed(&mut session, early)?;
+        feed(&mut session, early, |_| Ok(()))?;
         loop {
             let outgoing = take_outgoing(&mut session)?;
             if !outgoing.is_empty() {
@@ -91,7 +91,7 @@ impl Transport {
                     "the peer closed the connection during the TLS handshake",
                 ));
             }
-            feed(&mut session, &received)?;
+            feed(&mut session, &received, |_| Ok(()))?;
             self.give_back(received);
         }
         self.tls = Some(Box::new(RefCell::new(session)));
@@ -213,6 +213,9 @@ impl Transport {
     pub fn abort(self) {
         // Failing to set it leaves an ordinary close, which a framed message still shows as incomplete.
         let _ = socket2::SockRef::from(&Borrowed(self.fd)).set_linger(Some(Duration::ZERO));
+        // The reset must leave now: with a read armed the descriptor is shut down before it closes, and the FIN of that would
+        // come first.
+        disconnect(self.fd);
     }
 
     /// Tells the peer that nothing more will be sent: `close_notify` on TLS, then FIN.
@@ -274,38 +277,17 @@ impl Reading<'_> {
         let Some(tls) = self.tls else {
             return self.poll_read_raw(cx, size);
         };
+        let mut session = tls.borrow_mut();
+        let mut plain = BytesMut::new();
         loop {
-            if let Some(plain) = self.decrypted()? {
+            if drain(&mut session, &mut plain)? || !plain.is_empty() {
                 return Poll::Ready(Ok(plain));
             }
             let received = ready!(self.poll_read_raw(cx, size.max(MIN_TLS_READ)))?;
-            feed(&mut tls.borrow_mut(), &received)?;
+            feed(&mut session, &received, |session| {
+                drain(session, &mut plain).map(drop)
+            })?;
             *self.spare = Some(received);
-        }
-    }
-
-    fn decrypted(&mut self) -> io::Result<Option<BytesMut>> {
-        let Some(tls) = self.tls else { return Ok(None) };
-        let mut session = tls.borrow_mut();
-        let mut reader = session.reader();
-        let mut plain = BytesMut::new();
-        loop {
-            match reader.fill_buf() {
-                Ok([]) => return Ok(Some(plain)),
-                Ok(chunk) => {
-                    let length = chunk.len();
-                    plain.extend_from_slice(chunk);
-                    reader.consume(length);
-                    if plain.len() >= TLS_READ_BYTES {
-                        return Ok(Some(plain));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(if plain.is_empty() { None } else { Some(plain) });
-                }
-                Err(_) if !plain.is_empty() => return Ok(Some(plain)),
-                Err(error) => return Err(error),
-            }
         }
     }
 
@@ -363,19 +345,48 @@ fn fresh_buffer(spare: Option<BytesMut>, size: usize) -> BytesMut {
     }
 }
 
-fn feed(session: &mut rustls::Connection, mut wire: &[u8]) -> io::Result<()> {
+/// Gives `wire` to the session piece by piece. `step` takes what each piece decrypted to: rustls holds one record's worth and
+/// then takes no more, which only what comes with the end of a handshake is sure to stay below.
+fn feed(
+    session: &mut rustls::Connection,
+    mut wire: &[u8],
+    mut step: impl FnMut(&mut rustls::Connection) -> io::Result<()>,
+) -> io::Result<()> {
     if wire.is_empty() && !session.is_handshaking() {
         // Zero bytes tell rustls of the end of the stream, so that it can tell a truncated one from a closed one.
         session.read_tls(&mut wire)?;
         return Ok(());
     }
     while !wire.is_empty() {
-        session.read_tls(&mut wire)?;
+        // Behind its close_notify a peer has nothing more to say (RFC 8446 section 6.1).
+        if session.read_tls(&mut wire)? == 0 {
+            return Ok(());
+        }
         session
             .process_new_packets()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        step(session)?;
     }
     Ok(())
+}
+
+/// Appends what the session has decrypted; true where the peer has closed its side.
+fn drain(session: &mut rustls::Connection, plain: &mut BytesMut) -> io::Result<bool> {
+    let mut reader = session.reader();
+    loop {
+        match reader.fill_buf() {
+            Ok([]) => return Ok(true),
+            Ok(chunk) => {
+                let length = chunk.len();
+                plain.extend_from_slice(chunk);
+                reader.consume(length);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // What came before it counts first; the session says it again.
+            Err(_) if !plain.is_empty() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn encrypt(session: &mut rustls::Connection, plain: &[u8]) -> io::Result<Bytes> {
@@ -396,6 +407,20 @@ fn shutdown(fd: RawFd, how: libc::c_int) {
     // which is as good.
     unsafe {
         libc::shutdown(fd, how);
+    }
+}
+
+/// Takes a TCP connection back to the unconnected state, of which the peer learns by a reset (connect(2), `AF_UNSPEC`).
+fn disconnect(fd: RawFd) {
+    let unspecified = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the address lives for the call and has the length given; `fd` belongs to a live transport, and a socket that
+    // cannot be disconnected says so and stays as it is.
+    unsafe {
+        libc::connect(fd, &unspecified, length);
     }
 }
 

@@ -3,9 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Client, DRIVERS, Setup, chat, eventually, received, simulator};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::harness::{Client, DRIVERS, Setup, chat, eventually, post, received, simulator};
 
 fn ringgate(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringgate"))
@@ -362,6 +366,20 @@ impl Certificate {
         self.folder.path().join(name).display().to_string()
     }
 
+    fn client(&self) -> rustls::ClientConnection {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = CertificateDer::from_pem_file(self.path("c.pem")).expect("a certificate");
+        roots.add(pem).expect("an anchor");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().expect("a name");
+        rustls::ClientConnection::new(Arc::new(config), name).expect("a session")
+    }
+
     fn lines(&self) -> String {
         format!(
             "[data.tls]\ncertificate = \"{}\"\nkey = \"{}\"",
@@ -387,8 +405,9 @@ fn tls_on_both_sides_with_reuse_and_renewal() {
         let front = Setup::at(&url)
             .on(driver)
             .with(&format!(
-                "[upstream]\nca_file = \"{}\"\n[data]\nthreads = 1",
-                certificate.path("c.pem")
+                "[upstream]\nca_file = \"{}\"\n[data]\nthreads = 1\n[providers.custom-bulk]\nbase_url = \"{}\"",
+                certificate.path("c.pem"),
+                url.replace("/openai", "/custom-sim"),
             ))
             .start();
         for _ in 0..10 {
@@ -404,9 +423,17 @@ fn tls_on_both_sides_with_reuse_and_renewal() {
             1,
             "{driver}: one handshake for all"
         );
+        // Far more than one record at once, both ways.
         let large =
-            front.send("GET /v1/acc/default/custom-sim/bytes/3000000 HTTP/1.1\r\nHost: g\r\n\r\n");
-        assert_eq!((large.status, large.whole), (404, true));
+            front.send("GET /v1/acc/default/custom-bulk/bytes/3000000 HTTP/1.1\r\nHost: g\r\n\r\n");
+        assert_eq!(
+            (large.status, large.whole, large.body.len()),
+            (200, true, 3_000_000),
+            "{driver}"
+        );
+        let upload = "x".repeat(3_000_000);
+        let stored = front.send(&post("custom-bulk/upload/x", "", &upload));
+        assert_eq!(stored.json()["body_bytes"], 3_000_000, "{driver}");
         // A renewed certificate is served after a reload; the front trusts the old one alone.
         certificate.renew();
         behind.signal(libc::SIGHUP);
@@ -417,6 +444,37 @@ fn tls_on_both_sides_with_reuse_and_renewal() {
         front.notices.wait_for("reloaded");
         let answer = front.send(&chat("gpt-4o", false));
         assert_eq!(answer.status, 200, "{driver}: {}", answer.text());
+    }
+}
+
+#[test]
+fn what_comes_behind_the_end_of_a_tls_stream_is_not_waited_for() {
+    for driver in ["auto", "epoll"] {
+        let simulator = simulator();
+        let certificate = Certificate::make();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with(&certificate.lines())
+            .start();
+        let mut stream = TcpStream::connect(gateway.address).expect("connected");
+        let mut session = certificate.client();
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).expect("a handshake");
+        }
+        session.send_close_notify();
+        let mut last = Vec::new();
+        session.write_tls(&mut last).expect("written");
+        last.resize(last.len() + 16_000, 0);
+        stream.write_all(&last).expect("written");
+        // The only thread has others to serve.
+        let mut other = TcpStream::connect(gateway.address).expect("connected");
+        let mut session = certificate.client();
+        let mut tls = rustls::Stream::new(&mut session, &mut other);
+        tls.write_all(chat("gpt-4o", false).as_bytes())
+            .expect("written");
+        let mut answer = [0; 12];
+        tls.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200", "{driver}");
     }
 }
 

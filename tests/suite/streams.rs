@@ -1,6 +1,7 @@
 //! Streams: relayed as they come, bounded, and never ended cleanly when they broke.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::harness::{Client, DRIVERS, Setup, chat, eventually, post, received, simulator};
@@ -109,6 +110,57 @@ fn a_broken_provider_never_looks_like_a_clean_end() {
         let record = gateway.access.record("/v1/acc/default/openai");
         assert_eq!(record["end"], "upstream_broke");
         assert_eq!(gateway.metric("requests_incomplete_total"), 5);
+    }
+}
+
+#[test]
+fn a_broken_stream_is_reset_for_a_client_that_knows_only_the_end_of_the_connection() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        for model in ["sim-close-after-3", "sim-reset-after-3"] {
+            let mut client = gateway.connect();
+            client.write(chat(model, true).replace("HTTP/1.1", "HTTP/1.0").as_bytes());
+            let mut received = Vec::new();
+            let end = client.stream.read_to_end(&mut received);
+            let error = end.expect_err("a reset");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{driver} {model}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_ends_with_its_connection_is_not_whole_after_a_reset() {
+    let reset = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head);
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\npart")
+                    .expect("written");
+                // Until the part has arrived: a reset overtakes what was not yet read.
+                std::thread::sleep(Duration::from_millis(50));
+                socket2::SockRef::from(&stream)
+                    .set_linger(Some(Duration::ZERO))
+                    .expect("set");
+            }
+        });
+        address
+    };
+    for driver in DRIVERS {
+        let gateway = Setup::at(&format!("http://{}", reset())).on(driver).start();
+        let request = "GET /v1/acc/default/custom-sim/x HTTP/1.1\r\nHost: g\r\n\r\n";
+        let answer = gateway.send(request);
+        assert_eq!((answer.status, answer.whole), (200, false), "{driver}");
+        let mut client = gateway.connect();
+        client.write(request.replace("HTTP/1.1", "HTTP/1.0").as_bytes());
+        let end = client.stream.read_to_end(&mut Vec::new());
+        assert!(end.is_err(), "{driver}: a clean end");
+        let record = gateway.access.record("/v1/acc/default/custom-sim");
+        assert_eq!(record["end"], "upstream_broke");
     }
 }
 
