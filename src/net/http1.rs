@@ -37,6 +37,9 @@ pub enum ConnectionError {
     /// A deadline set on the connection passed.
     #[error("timed out waiting for the {0}")]
     TimedOut(&'static str),
+    /// The peer changes to a protocol that nobody asked for.
+    #[error("answered 101 Switching Protocols to a request without Upgrade")]
+    Switching,
     /// More 1xx answers than anyone sends.
     #[error("more than {INFORMATIONAL_MAX} informational (1xx) answers before the final one")]
     Informational,
@@ -211,11 +214,15 @@ impl Connection {
         let (mut reading, mut writing) = transport.split();
         let early = {
             let mut write = std::pin::pin!(writing.write(piece));
+            let mut failed: Option<io::Error> = None;
             poll_fn(
                 |cx| -> Poll<Result<Option<ResponseHead>, ConnectionError>> {
-                    let written = write.as_mut().poll(cx);
-                    if let Poll::Ready(Ok(())) = written {
-                        return Poll::Ready(Ok(None));
+                    if failed.is_none() {
+                        match write.as_mut().poll(cx) {
+                            Poll::Ready(Ok(())) => return Poll::Ready(Ok(None)),
+                            Poll::Ready(Err(error)) => failed = Some(error),
+                            Poll::Pending => {}
+                        }
                     }
                     loop {
                         let head =
@@ -228,15 +235,14 @@ impl Connection {
                                 buffer.extend_from_slice(&bytes);
                             }
                             Poll::Ready(_) => {
-                                return Poll::Ready(Err(ConnectionError::Truncated("request")));
+                                let error = failed.take().map(ConnectionError::from);
+                                return Poll::Ready(Err(
+                                    error.unwrap_or(ConnectionError::Truncated("request"))
+                                ));
                             }
-                            // A peer that refuses the rest may have said why: what it sent is read before the write's error counts.
-                            Poll::Pending => {
-                                return match written {
-                                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                                    _ => Poll::Pending,
-                                };
-                            }
+                            // A peer that refuses the rest may have said why: after a failed write the read ends soon, with
+                            // what it sent first.
+                            Poll::Pending => return Poll::Pending,
                         }
                     }
                 },
@@ -513,6 +519,7 @@ fn take_final_head(
 ) -> Result<Option<ResponseHead>, ConnectionError> {
     while !buffer.is_empty() {
         match ResponseHead::take(buffer, scanned, request, limits)? {
+            Some(head) if head.status() == 101 => return Err(ConnectionError::Switching),
             Some(head) if head.status() < 200 => {
                 *informational += 1;
                 if *informational > INFORMATIONAL_MAX {
