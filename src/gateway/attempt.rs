@@ -95,8 +95,10 @@ pub(super) async fn attempt(
                 });
             }
             Err(Broken::Upstream(error)) => {
-                let replay =
-                    reused && settle.record.attempts == 1 && sent.replayable(head.method());
+                let replay = reused
+                    && settle.record.attempts == 1
+                    && is_close(&upstream, &error)
+                    && sent.replayable(head.method());
                 if !replay {
                     return Err(no_answer(&upstream, &error, &outgoing.origin).into());
                 }
@@ -220,6 +222,9 @@ impl Exchange<'_> {
         let mut again = std::mem::take(&mut self.sent.pieces);
         (self.sent.bytes, self.sent.whole) = (0, false);
         let mut head = Some(self.outgoing.head.clone());
+        if !self.keep && self.client_is_gone().await {
+            return Err(Broken::Client(Failure::ClientGone(End::ClientLeft)));
+        }
         loop {
             let next = match again.is_empty() {
                 false => Up::Piece(again.remove(0)),
@@ -318,6 +323,11 @@ impl Exchange<'_> {
         result.map_err(Broken::Upstream)
     }
 
+    /// Whether the client left while a connection was opened: what it asked for need not be paid then.
+    async fn client_is_gone(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.client.poll_client_left(cx).is_ready())).await
+    }
+
     /// Waits for the answer's head and watches for a client that leaves.
     async fn wait(&mut self) -> Result<ResponseHead, Broken> {
         let (client, upstream, method) =
@@ -343,6 +353,15 @@ fn client_failed(error: ConnectionError) -> Failure {
         ConnectionError::Chunked(error) => GatewayError::bad_request(400, error).into(),
         _ => Failure::ClientGone(End::ClientLeft),
     }
+}
+
+/// Whether the provider closed the connection, rather than being late or sending nonsense.
+fn is_close(upstream: &Connection, error: &ConnectionError) -> bool {
+    let closed = matches!(
+        error,
+        ConnectionError::Truncated(_) | ConnectionError::Io(_)
+    );
+    closed && !upstream.expired()
 }
 
 fn no_answer(upstream: &Connection, error: &ConnectionError, origin: &Origin) -> GatewayError {
