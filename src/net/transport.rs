@@ -472,3 +472,109 @@ unsafe impl IoVecBuf for Pair {
         self.vectors.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::driver::{DriverChoice, Runtime};
+    use crate::net::task;
+    use std::future::poll_fn;
+    use std::io::Read;
+
+    fn on_both_drivers(test: impl AsyncFn()) {
+        for choice in [DriverChoice::Epoll, DriverChoice::Auto] {
+            let (mut runtime, _) = Runtime::build(choice).expect("a runtime");
+            runtime.block_on(test());
+        }
+    }
+
+    fn pair() -> (Transport, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let far = std::net::TcpStream::connect(address).expect("connect");
+        far.set_nodelay(true).expect("set");
+        let (near, _) = listener.accept().expect("accept");
+        near.set_nonblocking(true).expect("non-blocking");
+        let stream = TcpStream::from_std(near).expect("from std");
+        (Transport::new(stream).expect("a transport"), far)
+    }
+
+    #[test]
+    fn an_armed_read_survives_moves_and_writes_and_loses_nothing() {
+        const ROUNDS: u32 = 5_000;
+        on_both_drivers(async || {
+            let (mut transport, mut far) = pair();
+            let peer = std::thread::spawn(move || {
+                let mut question = [0; 4];
+                for round in 0..ROUNDS {
+                    // Sometimes unasked, so that the bytes are there before the question.
+                    if round % 3 == 0 {
+                        far.write_all(&round.to_le_bytes()).expect("written");
+                    }
+                    far.read_exact(&mut question).expect("a question");
+                    if round % 3 != 0 {
+                        far.write_all(&question).expect("written");
+                    }
+                }
+            });
+            let mut received = BytesMut::new();
+            for round in 0..ROUNDS {
+                // Armed, looked at, moved, written beside, and only then waited for.
+                let early = poll_fn(|cx| Poll::Ready(transport.poll_read(cx, 64))).await;
+                if let Poll::Ready(bytes) = early {
+                    received.extend_from_slice(&bytes.expect("bytes"));
+                }
+                let mut moved = Box::new(transport);
+                let question = Bytes::copy_from_slice(&round.to_le_bytes());
+                moved.write(question).await.expect("written");
+                transport = *moved;
+                while received.len() < 4 {
+                    let bytes = transport.read(64).await.expect("bytes");
+                    assert!(!bytes.is_empty(), "an end in round {round}");
+                    received.extend_from_slice(&bytes);
+                }
+                assert_eq!(&received.split_to(4)[..], round.to_le_bytes());
+            }
+            peer.join().expect("the peer");
+        });
+    }
+
+    #[test]
+    fn a_panic_with_a_read_armed_closes_that_connection_alone() {
+        on_both_drivers(async || {
+            let before = task::panics();
+            let (mut doomed, mut far) = pair();
+            let (mut other, mut other_far) = pair();
+            task::spawn("doomed", async move {
+                let armed = poll_fn(|cx| Poll::Ready(doomed.poll_read(cx, 64).is_pending())).await;
+                assert!(!armed, "on purpose");
+            });
+            while task::panics() == before {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+            far.set_read_timeout(Some(Duration::from_secs(20)))
+                .expect("a timeout");
+            assert_eq!(far.read(&mut [0; 1]).expect("an end"), 0);
+            other_far.write_all(b"still here").expect("written");
+            assert_eq!(other.read(64).await.expect("bytes"), &b"still here"[..]);
+        });
+    }
+
+    #[test]
+    fn an_abort_is_a_reset_even_with_a_read_armed() {
+        on_both_drivers(async || {
+            let (mut transport, mut far) = pair();
+            transport
+                .write(Bytes::from_static(b"part"))
+                .await
+                .expect("written");
+            let armed = poll_fn(|cx| Poll::Ready(transport.poll_read(cx, 64).is_pending())).await;
+            assert!(armed);
+            let mut part = [0; 4];
+            far.read_exact(&mut part).expect("the part");
+            transport.abort();
+            let end = far.read(&mut [0; 1]).expect_err("a reset");
+            assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        });
+    }
+}

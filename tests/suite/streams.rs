@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::harness::{Client, DRIVERS, Setup, chat, eventually, post, received, simulator};
@@ -204,6 +206,53 @@ fn a_slow_client_slows_the_provider_and_memory_stays_flat() {
 fn sent_bytes(gateway: &crate::harness::Gateway, simulator: &ringgate::sim::Running) -> u64 {
     let _ = gateway;
     simulator.stats()["bytes_sent"].as_u64().unwrap_or_default()
+}
+
+#[test]
+fn a_bulk_transfer_keeps_no_one_from_the_thread() {
+    for driver in ["auto", "epoll"] {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let (taken, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let mut bulk = gateway.connect();
+        bulk.write(b"GET /v1/acc/default/custom-sim/bytes/64000000000 HTTP/1.1\r\nHost: g\r\n\r\n");
+        let reader = {
+            let (taken, stop) = (taken.clone(), stop.clone());
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 20];
+                while !stop.load(Ordering::Relaxed) {
+                    let count = bulk.stream.read(&mut buffer).expect("bytes");
+                    taken.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            })
+        };
+        let mut upload = gateway.connect();
+        upload.write(b"PUT /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let writer = {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let piece = [b"10000\r\n".as_slice(), &[0; 0x10000], b"\r\n"].concat();
+                while !stop.load(Ordering::Relaxed) {
+                    // Over the limit it is cut off, which ends this side of it.
+                    if upload.stream.write_all(&piece).is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        eventually("a running transfer", || {
+            (taken.load(Ordering::Relaxed) > 1 << 20).then_some(())
+        });
+        for _ in 0..10 {
+            assert_eq!(gateway.send(&chat("gpt-4o", false)).status, 200, "{driver}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        reader.join().expect("the reader");
+        writer.join().expect("the writer");
+    }
 }
 
 #[test]
