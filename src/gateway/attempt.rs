@@ -18,7 +18,8 @@ use crate::net::connect::Connector;
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError};
 use crate::net::origin::Origin;
-use crate::net::pool::{Checkout, Slot};
+use crate::net::pool::{Checkout, PoolKey, Slot};
+use crate::net::task::Rounds;
 use crate::record::{End, bump};
 use crate::snapshot::Settings;
 
@@ -124,7 +125,11 @@ async fn connection(
 ) -> Result<(Connection, Slot, bool), Failure> {
     let begin = Instant::now();
     let patience = bounded(settings.clocks.connect, outgoing.until);
-    let checkout = thread.pool.checkout(&outgoing.origin, patience).await;
+    let key = PoolKey {
+        origin: outgoing.origin.clone(),
+        generation: settings.generation,
+    };
+    let checkout = thread.pool.checkout(&key, patience).await;
     let result = match checkout {
         Err(full) => Err(GatewayError::no_answer(full)),
         Ok(Checkout::Warm(connection, slot)) => {
@@ -150,11 +155,9 @@ async fn connection(
                 }
                 Err(error) => {
                     bump(&thread.counters.connect_errors, 1);
-                    Err(match error {
-                        crate::net::connect::ConnectError::TimedOut(..) => {
-                            GatewayError::timed_out(error)
-                        }
-                        error => GatewayError::no_answer(error),
+                    Err(match error.is_timeout() {
+                        true => GatewayError::timed_out(error),
+                        false => GatewayError::no_answer(error),
                     })
                 }
             }
@@ -225,14 +228,16 @@ impl Exchange<'_> {
         if !self.keep && self.client_is_gone().await {
             return Err(Broken::Client(Failure::ClientGone(End::ClientLeft)));
         }
+        let mut rounds = Rounds::default();
         loop {
+            let mut waited = false;
             let next = match again.is_empty() {
                 false => Up::Piece(again.remove(0)),
                 // The head does not wait for a body that is not here yet.
                 true if head.is_some() && self.client.body_pending() && !self.client.buffered() => {
                     Up::Piece(Bytes::new())
                 }
-                true => self.next(settle).await?,
+                true => self.next(settle, &mut waited).await?,
             };
             let piece = match next {
                 Up::Piece(piece) => piece,
@@ -248,6 +253,7 @@ impl Exchange<'_> {
             if !self.client.body_pending() && again.is_empty() {
                 break;
             }
+            rounds.next(waited).await;
         }
         self.sent.whole = true;
         let head = self.wait().await?;
@@ -261,7 +267,7 @@ impl Exchange<'_> {
     }
 
     /// The next piece of the body, or an answer that comes before it.
-    async fn next(&mut self, settle: &mut Settle<'_>) -> Result<Up, Broken> {
+    async fn next(&mut self, settle: &mut Settle<'_>, waited: &mut bool) -> Result<Up, Broken> {
         if !self.client.body_pending() {
             return Ok(Up::End);
         }
@@ -280,10 +286,13 @@ impl Exchange<'_> {
                     Poll::Ready(Err(error)) => {
                         Poll::Ready(Err(Broken::Client(client_failed(error))))
                     }
-                    Poll::Pending => upstream.poll_response_head(cx, method).map(|head| {
-                        head.map(|head| Up::Early(head.into()))
-                            .map_err(Broken::Upstream)
-                    }),
+                    Poll::Pending => {
+                        *waited = true;
+                        upstream.poll_response_head(cx, method).map(|head| {
+                            head.map(|head| Up::Early(head.into()))
+                                .map_err(Broken::Upstream)
+                        })
+                    }
                 },
             )
             .await;

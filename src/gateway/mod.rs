@@ -22,7 +22,7 @@ pub use connection::{Edge, serve};
 pub use error::GatewayError;
 
 use crate::net::mailbox::Mailbox;
-use crate::net::pool::Pool;
+use crate::net::pool::{Occupancy, Pool};
 use crate::net::resolver::Resolver;
 use crate::record::{Counters, Ids, Record};
 use crate::snapshot::Snapshot;
@@ -33,6 +33,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
+    /// Upstream connections open, over all threads.
+    pub occupancy: Arc<Occupancy>,
     /// Client connections open, over all threads.
     pub open: AtomicUsize,
     /// As many may be open.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, SecretError};
 use crate::limits::DEFAULT_GATEWAY;
+use crate::net::connect::generation;
 use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{Provider, Slug};
 use crate::snapshot::{Clocks, Gateway, ProviderEntry, Settings, Snapshot, Tokens};
@@ -93,6 +94,7 @@ fn entry(config: &Config, slug: Slug, name: &str) -> Result<ProviderEntry, Publi
 
 fn settings(config: &Config) -> Result<Settings, TlsError> {
     let (data, upstream) = (&config.data, &config.upstream);
+    let tls = UpstreamTls::build(upstream.roots, upstream.ca_file.as_deref())?;
     Ok(Settings {
         error_status: data.error_status,
         clocks: Clocks {
@@ -106,7 +108,8 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
         body_max: data.body_max,
         house_keys_unauthenticated: data.house_keys_unauthenticated,
         trusted_proxies: data.trusted_proxies.clone(),
-        tls: UpstreamTls::build(upstream.roots, upstream.ca_file.as_deref())?,
+        generation: generation(&tls, upstream.proxy.as_deref()),
+        tls,
         proxy: upstream.proxy.clone(),
     })
 }

@@ -1,5 +1,8 @@
 //! The control thread: starts the others, watches them, answers the management listener, hears signals, drains.
 
+// Channels between this thread and its helpers; the data threads only send.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -144,6 +147,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
+        occupancy: Arc::default(),
         open: AtomicUsize::new(0),
         open_max,
     });
@@ -321,6 +325,11 @@ impl Crew {
             driver: post.driver,
             pool: PoolLimits {
                 per_origin: self.config.upstream.connections_per_origin,
+                per_origin_total: self
+                    .config
+                    .upstream
+                    .connections_per_origin_total
+                    .unwrap_or(usize::MAX),
                 idle: self.config.upstream.keep_alive,
             },
             run: self.run,
@@ -354,9 +363,18 @@ impl Crew {
         if let Some(handle) = self.posts[index].handle.take() {
             let _ = handle.join();
         }
+        self.forget_open(index);
         let (ready, _) = sync_channel(1);
         self.start_one(index, ready)
             .map_err(|error| error.to_string())
+    }
+
+    /// What a dead thread had open went with it.
+    fn forget_open(&self, index: usize) {
+        let counters = &self.posts[index].counters;
+        counters.running.store(0, Ordering::Relaxed);
+        let open = counters.open.swap(0, Ordering::Relaxed);
+        self.shared.open.fetch_sub(open as usize, Ordering::Relaxed);
     }
 
     fn begin_drain(&self, bound: Duration) {
@@ -542,6 +560,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             c.connections_per_origin != d.connections_per_origin,
         ),
         (
+            "upstream.connections_per_origin_total",
+            c.connections_per_origin_total != d.connections_per_origin_total,
+        ),
+        (
             "management.listen",
             old.management.listen != new.management.listen,
         ),
@@ -578,4 +600,84 @@ fn listen_failed(address: SocketAddr, option: &'static str) -> impl Fn(io::Error
 fn thread_failed(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::config::{self, Flags};
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).expect("a timeout");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        // A reset while the thread dies is no answer.
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !is() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_died_serves_again_on_its_own_listener() {
+        for driver in ["auto", "epoll"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let flags = Flags {
+                listen: vec!["127.0.0.1:0".to_owned()],
+                management_listen: Some("127.0.0.1:0".to_owned()),
+                data_dir: Some(folder.path().join("data").display().to_string()),
+                threads: Some("1".to_owned()),
+                driver: Some(driver.to_owned()),
+                access_log: Some("off".to_owned()),
+                ..Flags::default()
+            };
+            let (config, _) = config::load(&flags, &|_| None).expect("a configuration");
+            let running = start(Start {
+                config,
+                reload: Box::new(|| Err("not here".to_owned())),
+                tokens: Vec::new(),
+            })
+            .unwrap_or_else(|error| panic!("{error}"));
+            let (data, management) = (running.summary.data[0], running.summary.management);
+            let mailbox = running.crew.posts[0].mailbox.clone().expect("a mailbox");
+            std::thread::spawn(move || running.wait());
+            assert!(get(data, "/").contains("7003"));
+            // A connection that is open when its thread dies is closed, and not counted any more.
+            let mut open = TcpStream::connect(data).expect("connected");
+            eventually("an open connection", || {
+                get(management, "/metrics").contains("ringgate_connections_open 1\n")
+            });
+            let panic = Message::Run(Box::new(|| panic!("on purpose")));
+            assert!(mailbox.send(panic).is_ok());
+            eventually("a restart", || {
+                get(management, "/metrics").contains("ringgate_thread_restarts_total 1\n")
+            });
+            open.set_read_timeout(Some(Duration::from_secs(20)))
+                .expect("a timeout");
+            let end = open.read(&mut [0; 1]);
+            assert!(
+                !matches!(&end, Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+                "{driver}: {end:?}"
+            );
+            assert!(get(data, "/").contains("7003"), "{driver}");
+            let page = get(management, "/metrics");
+            assert!(!page.contains("ringgate_panics_total 0\n"), "{page}");
+            eventually("no connection", || {
+                get(management, "/metrics").contains("ringgate_connections_open 0\n")
+            });
+            assert!(get(management, "/ready").contains("200 OK"), "{driver}");
+        }
+    }
 }
