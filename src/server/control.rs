@@ -79,6 +79,33 @@ struct Crew {
     retired: Vec<Arc<Snapshot>>,
     run: u32,
     restarts: Vec<Instant>,
+    watch: Watch,
+}
+
+/// Which data threads do not answer; said once when it begins and once when it ends.
+#[derive(Default)]
+struct Watch {
+    late: Vec<bool>,
+}
+
+impl Watch {
+    /// `heartbeats` and `now` in seconds since the start.
+    fn look(&mut self, now: u64, heartbeats: impl Iterator<Item = u64>) -> Vec<String> {
+        let mut notices = Vec::new();
+        for (index, heartbeat) in heartbeats.enumerate() {
+            if index == self.late.len() {
+                self.late.push(false);
+            }
+            let late = now.saturating_sub(heartbeat) > HEARTBEAT_MAX;
+            if std::mem::replace(&mut self.late[index], late) != late {
+                notices.push(match late {
+                    true => format!("data-{index} has not answered for {HEARTBEAT_MAX} s"),
+                    false => format!("data-{index} answers again"),
+                });
+            }
+        }
+        notices
+    }
 }
 
 /// One data thread's place.
@@ -174,6 +201,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as u32),
         restarts: Vec::new(),
+        watch: Watch::default(),
     };
     let probes = crew.start_all()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -234,8 +262,10 @@ impl Running {
             let listener = tokio::net::TcpListener::from_std(management).map_err(failed)?;
             let router = manage::router(crew.state.clone());
             let pages = tokio::spawn(async move { axum::serve(listener, router).await });
+            let mut second = tokio::time::interval(Duration::from_secs(1));
             loop {
                 tokio::select! {
+                    _ = second.tick() => crew.watch(),
                     _ = signals.terminate.recv() => break,
                     _ = signals.interrupt.recv() => break,
                     _ = signals.hangup.recv() => crew.reload(&*reload, &summary.account),
@@ -367,6 +397,17 @@ impl Crew {
         let (ready, _) = sync_channel(1);
         self.start_one(index, ready)
             .map_err(|error| error.to_string())
+    }
+
+    fn watch(&mut self) {
+        let now = self.state.epoch.elapsed().as_secs();
+        let heartbeats = self
+            .posts
+            .iter()
+            .map(|post| post.counters.heartbeat.load(Ordering::Relaxed));
+        for text in self.watch.look(now, heartbeats) {
+            notice::say(text);
+        }
     }
 
     /// What a dead thread had open went with it.
@@ -628,6 +669,20 @@ mod tests {
             assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_told_of_once() {
+        let mut watch = Watch::default();
+        let mut look = |now, heartbeats: [u64; 2]| watch.look(now, heartbeats.into_iter());
+        assert!(look(10, [0, 9]).is_empty());
+        let told = look(11, [0, 11]);
+        assert_eq!(
+            told,
+            [format!("data-0 has not answered for {HEARTBEAT_MAX} s")]
+        );
+        assert!(look(12, [0, 12]).is_empty());
+        assert_eq!(look(13, [13, 13]), ["data-0 answers again"]);
     }
 
     #[test]

@@ -147,7 +147,44 @@ fn heads_beyond_the_limits_are_refused() {
         "GET /v1/acc/default/custom-sim/echo HTTP/1.1\r\nHost: g\r\n{}\r\n",
         "X: y\r\n".repeat(20)
     );
-    assert_eq!(gateway.send(&many).status, 431);
+    let refused = gateway.send(&many);
+    assert_eq!(refused.status, 431);
+    // Such a request is answered and logged as any other.
+    let id = refused.header("cf-aig-request-id").expect("an id");
+    let line = gateway.access.wait_for(id);
+    assert!(line.contains("\"status\":431"), "{line}");
+    assert_eq!(gateway.metric("own_errors_total"), 2);
+}
+
+#[test]
+fn trailers_go_through_both_ways() {
+    for driver in DRIVERS {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let upstream = std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept().expect("accepted");
+            let (mut received, mut byte) = (Vec::new(), [0; 1]);
+            while !received.ends_with(b"X-Up: 1\r\n\r\n") {
+                assert_eq!(stream.read(&mut byte).expect("a byte"), 1);
+                received.push(byte[0]);
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Down: 1\r\n\r\n")
+                .expect("written");
+            let _ = stream.read(&mut byte);
+        });
+        let gateway = Setup::at(&format!("http://{address}")).on(driver).start();
+        let mut client = gateway.connect();
+        client.write(b"POST /v1/acc/default/custom-sim/x HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Up: 1\r\n\r\n");
+        let answer = client.read_until("X-Down: 1\r\n\r\n");
+        assert!(
+            answer.contains("\r\n\r\n2\r\nok\r\n0\r\n"),
+            "{driver}: {answer}"
+        );
+        drop(gateway);
+        upstream.join().expect("the upstream");
+    }
 }
 
 #[test]
