@@ -338,12 +338,14 @@ fn behind_a_load_balancer_the_client_is_the_one_it_names() {
     }
 }
 
-struct Certificate {
+/// A certificate for `localhost`, in files.
+pub struct Certificate {
     folder: tempfile::TempDir,
 }
 
 impl Certificate {
-    fn make() -> Self {
+    /// A new one.
+    pub fn make() -> Self {
         let certificate = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
@@ -380,7 +382,8 @@ impl Certificate {
         rustls::ClientConnection::new(Arc::new(config), name).expect("a session")
     }
 
-    fn lines(&self) -> String {
+    /// The configuration that serves it.
+    pub fn lines(&self) -> String {
         format!(
             "[data.tls]\ncertificate = \"{}\"\nkey = \"{}\"",
             self.path("c.pem"),
@@ -444,6 +447,143 @@ fn tls_on_both_sides_with_reuse_and_renewal() {
         front.notices.wait_for("reloaded");
         let answer = front.send(&chat("gpt-4o", false));
         assert_eq!(answer.status, 200, "{driver}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_reload_of_trust_or_proxy_counts_for_the_next_request() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let certificate = Certificate::make();
+        let behind = Setup::over(&simulator)
+            .on(driver)
+            .with(&certificate.lines())
+            .start();
+        let url = format!(
+            "https://localhost:{}/v1/acc/default/openai",
+            behind.address.port()
+        );
+        let setup = Setup::at(&url).on(driver);
+        let untrusting = setup.config.clone();
+        let authority = format!("[upstream]\nca_file = \"{}\"\n", certificate.path("c.pem"));
+        let front = setup.with(&authority).start();
+        assert_eq!(front.send(&chat("gpt-4o", false)).status, 200);
+        let reload = |config: &str, publications: u64| {
+            front.reconfigure(config);
+            front.signal(libc::SIGHUP);
+            eventually("a reload", || {
+                (front.metric("configuration_publications_total") == publications).then_some(())
+            });
+        };
+        // A warm connection of the trusted days must not serve now.
+        reload(&untrusting, 2);
+        assert_eq!(front.send(&chat("gpt-4o", false)).code(), 2005, "{driver}");
+        front.access.wait_for("TLS with localhost");
+        reload(&format!("{untrusting}{authority}"), 3);
+        assert_eq!(front.send(&chat("gpt-4o", false)).status, 200, "{driver}");
+        reload(
+            &format!("{untrusting}{authority}proxy = \"http://127.0.0.1:1\"\n"),
+            4,
+        );
+        assert_eq!(front.send(&chat("gpt-4o", false)).code(), 2005, "{driver}");
+    }
+}
+
+#[test]
+fn the_systems_authorities_are_trusted_where_asked_for() {
+    let simulator = simulator();
+    let certificate = Certificate::make();
+    let behind = Setup::over(&simulator).with(&certificate.lines()).start();
+    let url = format!(
+        "https://localhost:{}/v1/acc/default/openai",
+        behind.address.port()
+    );
+    for (roots, status) in [("system", 200), ("bundled", 400)] {
+        let front = Setup::at(&url)
+            .env("SSL_CERT_FILE", &certificate.path("c.pem"))
+            .with(&format!("[upstream]\nroots = \"{roots}\""))
+            .start();
+        assert_eq!(front.send(&chat("gpt-4o", false)).status, status, "{roots}");
+    }
+}
+
+#[test]
+fn what_is_no_proxy_header_is_closed_without_an_answer() {
+    let mut v2 = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    let mut v2_with = |tail: &[u8]| {
+        v2.truncate(12);
+        v2.extend_from_slice(tail);
+        v2.clone()
+    };
+    let hostile = [
+        chat("gpt-4o", false).into_bytes(),
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(),
+        b"PROXY TCP4 999.8.7.6 127.0.0.1 4000 80\r\n".to_vec(),
+        b"PROXY TCP4 ::1 ::1 4000 80\r\n".to_vec(),
+        b"PROXY TCP4 9.8.7.6 127.0.0.1 70000 80\r\n".to_vec(),
+        b"PROXY TCP4 9.8.7.6 127.0.0.1 4000\r\n".to_vec(),
+        b"PROXY TCP4 9.8.7.6 127.0.0.1 4000 80\n".to_vec(),
+        b"PROXY UDP4 9.8.7.6 127.0.0.1 4000 80\r\n".to_vec(),
+        b"proxy TCP4 9.8.7.6 127.0.0.1 4000 80\r\n".to_vec(),
+        [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200]].concat(),
+        v2_with(&[0x31, 0x11, 0, 12]),
+        v2_with(&[0x2f, 0x11, 0, 12]),
+        v2_with(&[0x21, 0x99, 0, 12]),
+        v2_with(&[0x21, 0x11, 0xff, 0xff]),
+        v2_with(&[0x21, 0x11, 0, 4, 1, 2, 3, 4]),
+    ];
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with("[data]\nproxy_protocol = true")
+            .start();
+        for header in &hostile {
+            let mut client = gateway.connect();
+            client.write(header);
+            assert!(
+                client.closed(),
+                "{driver} {:?}",
+                String::from_utf8_lossy(header)
+            );
+        }
+        assert!(received(&simulator).is_empty(), "{driver}");
+        let polite = [b"PROXY UNKNOWN\r\n".to_vec(), v2_with(&[0x20, 0, 0, 0])];
+        for header in polite {
+            let mut client = gateway.connect();
+            client.write(&[header, chat("gpt-4o", false).into_bytes()].concat());
+            assert_eq!(client.answer().status, 200, "{driver}");
+        }
+    }
+}
+
+#[test]
+fn a_program_out_of_descriptors_waits_for_some() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with("[data]\nthreads = 1")
+            .start();
+        let mut warm = gateway.connect();
+        warm.write(chat("gpt-4o", false).as_bytes());
+        assert_eq!(warm.answer().status, 200);
+        let before = gateway.limit_files(3);
+        let mut waiting: Vec<Client> = (0..5).map(|_| gateway.connect()).collect();
+        for client in &mut waiting {
+            client.write(chat("gpt-4o", false).as_bytes());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        // What needs no descriptor goes on.
+        warm.write(chat("gpt-4o", false).as_bytes());
+        assert_eq!(warm.answer().status, 200, "{driver}");
+        gateway.limit_files(before);
+        for client in &mut waiting {
+            client.answer();
+        }
+        // A loop would have counted many thousands.
+        let errors = gateway.metric("accept_errors_total");
+        assert!((1..1000).contains(&errors), "{driver}: {errors}");
     }
 }
 

@@ -279,8 +279,8 @@ fn a_gigabyte_goes_up_and_down_with_flat_memory() {
             .as_bytes(),
     );
     client.read_until("\r\n\r\n");
-    let (mut received, mut buffer) = (0, vec![0; 1 << 20]);
-    while received < SIZE - 1024 {
+    let (mut received, mut buffer) = (client.buffered(), vec![0; 1 << 20]);
+    while received < SIZE {
         received += client.stream.read(&mut buffer).expect("bytes");
     }
     assert!(
@@ -293,41 +293,145 @@ fn a_gigabyte_goes_up_and_down_with_flat_memory() {
 
 #[test]
 fn a_half_closed_client_counts_as_gone_while_an_answer_is_due() {
-    let simulator = simulator();
-    let gateway = Setup::over(&simulator).start();
-    let mut client = gateway.connect();
-    client.write(chat("sim-hang", false).as_bytes());
-    eventually("the request", || {
-        (received(&simulator).len() == 1).then_some(())
-    });
-    client
-        .stream
-        .shutdown(std::net::Shutdown::Write)
-        .expect("half closed");
-    eventually("the end of the provider's work", || {
-        (simulator.stats()["aborted"] == 1).then_some(())
-    });
-    assert_eq!(
-        gateway.access.record("/v1/acc/default/openai")["end"],
-        "client_left"
-    );
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let mut client = gateway.connect();
+        client.write(chat("sim-hang", false).as_bytes());
+        eventually("the request", || {
+            (received(&simulator).len() == 1).then_some(())
+        });
+        client
+            .stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("half closed");
+        eventually("the end of the provider's work", || {
+            (simulator.stats()["aborted"] == 1).then_some(())
+        });
+        let record = gateway.access.record("/v1/acc/default/openai");
+        assert_eq!(record["end"], "client_left", "{driver}");
+    }
 }
 
 #[test]
 fn a_client_that_breaks_off_its_upload_leaves_no_whole_request() {
-    let simulator = simulator();
-    let gateway = Setup::over(&simulator).start();
-    for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
-        let mut client = gateway.connect();
-        client.write(format!("POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n5\r\nhello").as_bytes());
-        client.stream.flush().expect("flushed");
-        std::thread::sleep(Duration::from_millis(20));
-        drop(client);
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+            let mut client = gateway.connect();
+            client.write(format!("POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n5\r\nhello").as_bytes());
+            eventually("a running request", || {
+                (gateway.metric("requests_running") == 1).then_some(())
+            });
+            drop(client);
+            eventually("its end", || {
+                (gateway.metric("requests_running") == 0).then_some(())
+            });
+        }
+        assert_eq!(gateway.metric("requests_incomplete_total"), 2, "{driver}");
+        assert_eq!(received(&simulator).len(), 0, "{driver}");
     }
-    eventually("two ended requests", || {
-        (gateway.metric("requests_incomplete_total") == 2).then_some(())
-    });
-    assert_eq!(received(&simulator).len(), 0);
+}
+
+#[test]
+fn a_thousand_slow_clients_cost_a_buffer_each() {
+    const READERS: usize = 100;
+    const OTHERS: usize = 450;
+    raise_file_limit();
+    let simulator = simulator();
+    for driver in ["auto", "epoll"] {
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let before = gateway.memory();
+        // Some take nothing of a large answer, some wait in a silent stream, some do not finish their upload.
+        let large = "GET /v1/acc/default/custom-sim/bytes/50000000 HTTP/1.1\r\nHost: g\r\n\r\n";
+        let upload = "POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nabc";
+        let silent = chat("sim-hang-after-2", true);
+        let requests = [(READERS, large), (OTHERS, &silent), (OTHERS, upload)];
+        let mut slow = Vec::new();
+        for (count, request) in requests {
+            for _ in 0..count {
+                let mut client = gateway.connect();
+                client.write(request.as_bytes());
+                slow.push(client);
+            }
+        }
+        eventually("all requests", || {
+            (gateway.metric("requests_running") == slow.len() as u64).then_some(())
+        });
+        assert_eq!(gateway.send(&chat("gpt-4o", false)).status, 200, "{driver}");
+        let grown = gateway.memory().saturating_sub(before);
+        let bound = (READERS * (128 << 10) + 2 * OTHERS * (32 << 10)) as u64;
+        assert!(grown < bound, "{driver}: {grown} bytes");
+        drop(slow);
+        eventually("an idle gateway", || {
+            (gateway.metric("connections_open") == 0).then_some(())
+        });
+    }
+}
+
+/// This process holds two ends of each connection.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointers are to a live rlimit of this frame.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+}
+
+#[test]
+fn compressed_bodies_pass_untouched_and_a_bomb_stays_folded() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).expect("compressed");
+        encoder.finish().expect("compressed")
+    };
+    // An answer of a hundred megabytes in a hundred kilobytes, its usage at the end.
+    let mut large = br#"{"object":"chat.completion","padding":""#.to_vec();
+    large.resize(100 << 20, b'x');
+    large.extend_from_slice(
+        br#"","usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#,
+    );
+    let bomb = gzip(&large);
+    drop(large);
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        bomb.len()
+    );
+    let message: &'static [u8] = [head.as_bytes(), &bomb].concat().leak();
+    let body = gzip(br#"{"model":"gpt-4o","messages":[]}"#);
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let mut client = gateway.connect();
+        let head = format!(
+            "POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\nContent-Encoding: gzip\r\nAccept-Encoding: gzip, br\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write(&[head.as_bytes(), &body].concat());
+        assert_eq!(client.answer().json()["body_bytes"], body.len(), "{driver}");
+        let request = received(&simulator).pop().expect("a request");
+        let sent = |name| crate::harness::sent_header(&request, name);
+        assert_eq!(sent("content-encoding"), Some("gzip"), "{driver}");
+        assert_eq!(sent("accept-encoding"), Some("identity"), "{driver}");
+
+        let (upstream, serving) = crate::http::one_shot(message);
+        let gateway = Setup::at(&format!("http://{upstream}")).on(driver).start();
+        let before = gateway.memory();
+        let answer = gateway.send(&chat("gpt-4o", false));
+        assert!(answer.whole && answer.body == bomb, "{driver}");
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+        let record = gateway.access.record("/v1/acc/default/openai");
+        assert!(record["usage"].is_null(), "{record}");
+        let grown = gateway.memory().saturating_sub(before);
+        assert!(grown < 32 << 20, "{driver}: {grown} bytes");
+        serving.join().expect("served");
+    }
 }
 
 #[test]
