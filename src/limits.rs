@@ -24,6 +24,8 @@ pub const DEADLINE_TICK: Duration = Duration::from_millis(10);
 pub const CONNECT_STAGGER: Duration = Duration::from_millis(250);
 /// Requests that may wait for a connection of one origin on one thread.
 pub const POOL_WAITERS_MAX: usize = 4096;
+/// How often a request that waits for a connection of another thread's looks again.
+pub const POOL_RETRY: Duration = Duration::from_millis(20);
 /// Panic reports kept until control prints them.
 pub const PANIC_REPORTS_MAX: usize = 64;
 /// Submission entries of a ring.
@@ -32,12 +34,25 @@ pub const RING_ENTRIES: u32 = 4096;
 pub const RING_COMPLETIONS: u32 = 4 * RING_ENTRIES;
 /// Messages that may wait for a data thread; more means that it hangs.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+/// Rounds of messages, or pieces of a body, that one task handles before others have their turn: on epoll whatever it waits
+/// for may be ready every time.
+pub const ROUNDS_AT_ONCE: u32 = 64;
+/// How long it then steps back. A wake of its own would not do: io_uring with deferred task work looks at its sockets only
+/// where no task is ready.
+pub const ROUNDS_PAUSE: Duration = Duration::from_millis(1);
 /// Names that may wait for a resolver thread.
 pub const RESOLVER_QUEUE_MAX: usize = 1024;
 /// Names kept; a gateway talks to some dozens.
 pub const RESOLVED_NAMES_MAX: usize = 4096;
-/// How long an address is used: the system's resolver does not tell its records' time to live.
+/// How long an address is used without asking again: the system's resolver does not tell its records' time to live.
 pub const RESOLVER_TTL: Duration = Duration::from_secs(30);
+/// How long an address is still used while, or although, the system is asked again: a resolver that is down is an outage of
+/// minutes, and providers do not give up their addresses as fast.
+pub const RESOLVER_STALE: Duration = Duration::from_secs(600);
+/// How long a name without an address is not asked for again.
+pub const RESOLVER_NEGATIVE_TTL: Duration = Duration::from_secs(2);
+/// Requests that may wait for one name's answer.
+pub const RESOLVER_WAITERS_MAX: usize = 4096;
 
 // --- http ---
 
@@ -167,6 +182,8 @@ pub const RESERVED_DESCRIPTORS: u64 = 256;
 pub const RESOLVER_THREADS: usize = 3;
 /// How long an idle connection stays open once a drain began.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// How long a data thread that is given up still runs: its connections see their ends, and records are written.
+pub const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How often a drain looks whether the last connection is gone.
 pub const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// Data threads started again within a minute before the program gives up.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::environment;
 use crate::config::{self, Config, Flags, ProviderConfig};
 use crate::providers::{BaseUrl, Slug};
 use crate::server::{self, Start, Summary};
@@ -52,15 +53,19 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
     for warning in &config.warnings {
         notice::say(format_args!("warning: {warning}"));
     }
+    let given = environment::bootstrap_token()?;
     let running = server::start(Start {
         config,
         reload: Box::new(move || read().map_err(|error| error.to_string())),
-        bootstrap: None,
-        master_key: None,
+        bootstrap: given.clone(),
+        master_key: environment::master_key()?,
         token_file: false,
     })?;
     notice::say(running.summary());
-    print!("{}", greeting(running.summary(), simulator.addr()));
+    // A data directory that was used before keeps its tokens, and they are not shown again.
+    let token = running.summary().first_token.clone().or(given);
+    let token = token.as_deref().unwrap_or("YOUR_TOKEN");
+    print!("{}", greeting(running.summary(), simulator.addr(), token));
     let outcome = running.wait();
     simulator.stop();
     outcome.map_err(Into::into)
@@ -88,14 +93,12 @@ fn behind(mut config: Config, base_url: &BaseUrl) -> Config {
     config
 }
 
-fn greeting(summary: &Summary, simulator: std::net::SocketAddr) -> String {
+fn greeting(summary: &Summary, simulator: std::net::SocketAddr, token: &str) -> String {
     let scheme = if summary.tls { "https" } else { "http" };
     let gateway = summary
         .data
         .first()
         .map_or_else(String::new, |address| format!("{scheme}://{address}"));
-    // A data directory that was used before keeps its tokens, and they are not shown again.
-    let token = summary.first_token.as_deref().unwrap_or("YOUR_TOKEN");
     let base = format!("{gateway}/v1/{}/default", summary.account);
     format!(
         r#"

@@ -243,6 +243,11 @@ impl Sources<'_> {
         let connections = self.one("upstream.connections_per_origin", "1024", |text| {
             value::number(text, 1, 1_000_000)
         });
+        let together = self.optional(
+            "upstream.connections_per_origin_total",
+            "unbounded",
+            |text| value::number(text, 1, 100_000_000),
+        );
         let roots = self.one("upstream.roots", "bundled", value::roots);
         let ca_file = self.optional("upstream.ca_file", "none", value::path);
         let proxy = self.one("upstream.proxy", "off", value::proxy);
@@ -253,6 +258,7 @@ impl Sources<'_> {
             total: total?,
             keep_alive: keep_alive?,
             connections_per_origin: connections?,
+            connections_per_origin_total: together,
             roots: roots?,
             ca_file,
             proxy: proxy?,

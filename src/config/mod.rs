@@ -145,6 +145,8 @@ pub struct Upstream {
     pub keep_alive: Duration,
     /// Connections of one thread to one origin.
     pub connections_per_origin: usize,
+    /// The same over all threads; `None`: only each thread's bound counts.
+    pub connections_per_origin_total: Option<usize>,
     /// Which authorities are trusted.
     pub roots: Roots,
     /// Further authorities, PEM.

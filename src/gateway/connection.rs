@@ -50,6 +50,14 @@ pub async fn serve(thread: Rc<Thread>, transport: Transport, edge: Edge) {
         bump(&thread.counters.refused, 1);
         return Box::pin(refuse_busy(transport)).await;
     }
+    let stall = thread
+        .shared
+        .snapshot
+        .load()
+        .settings
+        .clocks
+        .client_write_stall;
+    transport.bound_silence(stall);
     if let Some((connection, client)) = Box::pin(begin(transport, &edge)).await {
         requests(&thread, connection, client).await;
     }
@@ -134,7 +142,7 @@ async fn requests(thread: &Thread, mut connection: Connection, client: IpAddr) {
         let head = match connection.next_request().await {
             Ok(Some(head)) => head,
             Ok(None) => return,
-            Err(error) => return Box::pin(refuse(thread, connection, &error)).await,
+            Err(error) => return Box::pin(refuse(thread, connection, client, &error)).await,
         };
         // Boxed, so that an idle connection does not hold the room of a running request.
         match Box::pin(exchange(thread, &mut connection, &head, client)).await {
@@ -146,26 +154,35 @@ async fn requests(thread: &Thread, mut connection: Connection, client: IpAddr) {
 }
 
 /// Answers a head that cannot be read.
-async fn refuse(thread: &Thread, mut connection: Connection, error: &ConnectionError) {
+async fn refuse(
+    thread: &Thread,
+    mut connection: Connection,
+    client: IpAddr,
+    error: &ConnectionError,
+) {
     let status = match error {
         ConnectionError::Head(error) => error.status(),
         ConnectionError::TimedOut(_) => 408,
         _ => return,
     };
-    let snapshot = thread.shared.snapshot.load();
-    let answer = GatewayError::bad_request(status, error).answer(
-        snapshot.settings.error_status,
-        b"",
-        true,
-        false,
-    );
-    drop(snapshot);
-    bump(&thread.counters.statuses[4], 1);
-    bump(&thread.counters.own_errors, 1);
+    let setting = thread.shared.snapshot.load().settings.error_status;
+    let error = GatewayError::bad_request(status, error);
+    let mut settle = Settle::begin_unread(thread, client);
+    settle.note_error(&error, setting);
+    let mut headers = Vec::new();
+    settle.write_headers(&mut headers);
     connection
         .transport()
         .arm_deadline(LINGER, OnExpiry::ShutBoth);
-    if connection.write(Bytes::from(answer)).await.is_ok() {
+    let answer = error.answer(setting, &headers, true, false);
+    let written = connection.write(Bytes::from(answer)).await;
+    settle.timeline.relayed = Some(Instant::now());
+    settle.record.end = match written {
+        Ok(()) => End::Complete,
+        Err(_) => End::ClientLeft,
+    };
+    drop(settle);
+    if written.is_ok() {
         linger(connection).await;
     }
 }

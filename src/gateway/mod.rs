@@ -20,7 +20,7 @@ pub use connection::{Edge, serve};
 pub use error::GatewayError;
 
 use crate::net::mailbox::Mailbox;
-use crate::net::pool::Pool;
+use crate::net::pool::{Occupancy, Pool};
 use crate::net::resolver::Resolver;
 use crate::record::{Counters, Ids, Record};
 use crate::snapshot::Published;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub ask: Box<dyn Fn(Ask) + Send + Sync>,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
+    /// Upstream connections open, over all threads.
+    pub occupancy: Arc<Occupancy>,
     /// Client connections open, over all threads.
     pub open: AtomicUsize,
     /// As many may be open.

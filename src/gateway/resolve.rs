@@ -24,7 +24,7 @@ pub(super) fn resolve<'a>(
     head: &'a RequestHead,
     snapshot: &Snapshot,
 ) -> Result<Resolved<'a>, GatewayError> {
-    if head.upgrade().is_some() {
+    if head.upgrade().is_some_and(names_websocket) {
         return Err(GatewayError::no_upgrade());
     }
     if head.method_str() == "CONNECT" {
@@ -65,6 +65,14 @@ pub(super) fn resolve<'a>(
         entry,
         rest,
     })
+}
+
+/// Other protocols are not taken up, which `Upgrade` leaves to the server: common clients offer HTTP/2 with every request
+/// (RFC 9110 section 7.8).
+fn names_websocket(protocols: &[u8]) -> bool {
+    protocols
+        .split(|byte| *byte == b',')
+        .any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn split(path: &str) -> (&str, &str) {

@@ -10,6 +10,7 @@ use super::answer::Problem;
 use super::{gateways, tokens};
 use crate::config::{Config, Secret, SecretError};
 use crate::limits::DEFAULT_GATEWAY;
+use crate::net::connect::generation;
 use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
 use crate::seal::{Sealed, Sealer};
@@ -329,6 +330,7 @@ fn entry(config: &Config, slug: Slug, name: &str) -> Result<ProviderEntry, Publi
 
 fn settings(config: &Config) -> Result<Settings, TlsError> {
     let (data, upstream) = (&config.data, &config.upstream);
+    let tls = UpstreamTls::build(upstream.roots, upstream.ca_file.as_deref())?;
     Ok(Settings {
         error_status: data.error_status,
         clocks: Clocks {
@@ -351,7 +353,8 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
             })
         }),
         trusted_proxies: data.trusted_proxies.clone(),
-        tls: UpstreamTls::build(upstream.roots, upstream.ca_file.as_deref())?,
+        generation: generation(&tls, upstream.proxy.as_deref()),
+        tls,
         proxy: upstream.proxy.clone(),
     })
 }

@@ -37,6 +37,9 @@ pub enum ConnectionError {
     /// A deadline set on the connection passed.
     #[error("timed out waiting for the {0}")]
     TimedOut(&'static str),
+    /// The peer changes to a protocol that nobody asked for.
+    #[error("answered 101 Switching Protocols to a request without Upgrade")]
+    Switching,
     /// More 1xx answers than anyone sends.
     #[error("more than {INFORMATIONAL_MAX} informational (1xx) answers before the final one")]
     Informational,
@@ -211,14 +214,12 @@ impl Connection {
         let (mut reading, mut writing) = transport.split();
         let early = {
             let mut write = std::pin::pin!(writing.write(piece));
-            let mut failed = None;
+            let mut failed: Option<io::Error> = None;
             poll_fn(
                 |cx| -> Poll<Result<Option<ResponseHead>, ConnectionError>> {
                     if failed.is_none() {
                         match write.as_mut().poll(cx) {
                             Poll::Ready(Ok(())) => return Poll::Ready(Ok(None)),
-                            // A peer that refuses the rest may have said why: what it sent is read to its end before the
-                            // write's error counts.
                             Poll::Ready(Err(error)) => failed = Some(error),
                             Poll::Pending => {}
                         }
@@ -229,14 +230,19 @@ impl Connection {
                         if head.is_some() {
                             return Poll::Ready(Ok(head));
                         }
-                        match ready!(reading.poll_read(cx, RELAY_READ_MIN)) {
-                            Ok(bytes) if !bytes.is_empty() => buffer.extend_from_slice(&bytes),
-                            _ => {
-                                return Poll::Ready(Err(match failed.take() {
-                                    Some(error) => error.into(),
-                                    None => ConnectionError::Truncated("request"),
-                                }));
+                        match reading.poll_read(cx, RELAY_READ_MIN) {
+                            Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
+                                buffer.extend_from_slice(&bytes);
                             }
+                            Poll::Ready(_) => {
+                                let error = failed.take().map(ConnectionError::from);
+                                return Poll::Ready(Err(
+                                    error.unwrap_or(ConnectionError::Truncated("request"))
+                                ));
+                            }
+                            // A peer that refuses the rest may have said why: after a failed write the read ends soon, with
+                            // what it sent first.
+                            Poll::Pending => return Poll::Pending,
                         }
                     }
                 },
@@ -513,6 +519,7 @@ fn take_final_head(
 ) -> Result<Option<ResponseHead>, ConnectionError> {
     while !buffer.is_empty() {
         match ResponseHead::take(buffer, scanned, request, limits)? {
+            Some(head) if head.status() == 101 => return Err(ConnectionError::Switching),
             Some(head) if head.status() < 200 => {
                 *informational += 1;
                 if *informational > INFORMATIONAL_MAX {

@@ -1,5 +1,8 @@
 //! The control thread: starts the others, watches them, answers the management listener, hears signals, drains.
 
+// Channels between this thread and its helpers; the data threads only send.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -76,6 +79,33 @@ struct Crew {
     exited: mpsc::UnboundedSender<usize>,
     run: u32,
     restarts: Vec<Instant>,
+    watch: Watch,
+}
+
+/// Which data threads do not answer; said once when it begins and once when it ends.
+#[derive(Default)]
+struct Watch {
+    late: Vec<bool>,
+}
+
+impl Watch {
+    /// `heartbeats` and `now` in seconds since the start.
+    fn look(&mut self, now: u64, heartbeats: impl Iterator<Item = u64>) -> Vec<String> {
+        let mut notices = Vec::new();
+        for (index, heartbeat) in heartbeats.enumerate() {
+            if index == self.late.len() {
+                self.late.push(false);
+            }
+            let late = now.saturating_sub(heartbeat) > HEARTBEAT_MAX;
+            if std::mem::replace(&mut self.late[index], late) != late {
+                notices.push(match late {
+                    true => format!("data-{index} has not answered for {HEARTBEAT_MAX} s"),
+                    false => format!("data-{index} answers again"),
+                });
+            }
+        }
+        notices
+    }
 }
 
 /// One data thread's place.
@@ -167,6 +197,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
             let _ = asks.try_send(ask);
         }),
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
+        occupancy: Arc::default(),
         open: AtomicUsize::new(0),
         open_max,
     });
@@ -192,6 +223,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as u32),
         restarts: Vec::new(),
+        watch: Watch::default(),
     };
     let probes = crew.start_all()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -256,9 +288,11 @@ impl Running {
             let router = manage::router(crew.state.clone(), crew.api.clone());
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
             let pages = tokio::spawn(async move { axum::serve(listener, service).await });
+            let mut second = tokio::time::interval(Duration::from_secs(1));
             let mut flush = tokio::time::interval(LAST_USED_INTERVAL);
             loop {
                 tokio::select! {
+                    _ = second.tick() => crew.watch(),
                     _ = signals.terminate.recv() => break,
                     _ = signals.interrupt.recv() => break,
                     _ = signals.hangup.recv() => crew.reload(&*reload).await,
@@ -351,6 +385,11 @@ impl Crew {
             driver: post.driver,
             pool: PoolLimits {
                 per_origin: self.config.upstream.connections_per_origin,
+                per_origin_total: self
+                    .config
+                    .upstream
+                    .connections_per_origin_total
+                    .unwrap_or(usize::MAX),
                 idle: self.config.upstream.keep_alive,
             },
             run: self.run,
@@ -384,9 +423,29 @@ impl Crew {
         if let Some(handle) = self.posts[index].handle.take() {
             let _ = handle.join();
         }
+        self.forget_open(index);
         let (ready, _) = sync_channel(1);
         self.start_one(index, ready)
             .map_err(|error| error.to_string())
+    }
+
+    fn watch(&mut self) {
+        let now = self.state.epoch.elapsed().as_secs();
+        let heartbeats = self
+            .posts
+            .iter()
+            .map(|post| post.counters.heartbeat.load(Ordering::Relaxed));
+        for text in self.watch.look(now, heartbeats) {
+            notice::say(text);
+        }
+    }
+
+    /// What a dead thread had open went with it.
+    fn forget_open(&self, index: usize) {
+        let counters = &self.posts[index].counters;
+        counters.running.store(0, Ordering::Relaxed);
+        let open = counters.open.swap(0, Ordering::Relaxed);
+        self.shared.open.fetch_sub(open as usize, Ordering::Relaxed);
     }
 
     fn begin_drain(&self, bound: Duration) {
@@ -606,6 +665,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             c.connections_per_origin != d.connections_per_origin,
         ),
         (
+            "upstream.connections_per_origin_total",
+            c.connections_per_origin_total != d.connections_per_origin_total,
+        ),
+        (
             "management.listen",
             old.management.listen != new.management.listen,
         ),
@@ -642,4 +705,100 @@ fn listen_failed(address: SocketAddr, option: &'static str) -> impl Fn(io::Error
 fn thread_failed(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::config::{self, Flags};
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).expect("a timeout");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        // A reset while the thread dies is no answer.
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !is() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_told_of_once() {
+        let mut watch = Watch::default();
+        let mut look = |now, heartbeats: [u64; 2]| watch.look(now, heartbeats.into_iter());
+        assert!(look(10, [0, 9]).is_empty());
+        let told = look(11, [0, 11]);
+        assert_eq!(
+            told,
+            [format!("data-0 has not answered for {HEARTBEAT_MAX} s")]
+        );
+        assert!(look(12, [0, 12]).is_empty());
+        assert_eq!(look(13, [13, 13]), ["data-0 answers again"]);
+    }
+
+    #[test]
+    fn a_thread_that_died_serves_again_on_its_own_listener() {
+        for driver in ["auto", "epoll"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let flags = Flags {
+                listen: vec!["127.0.0.1:0".to_owned()],
+                management_listen: Some("127.0.0.1:0".to_owned()),
+                data_dir: Some(folder.path().join("data").display().to_string()),
+                threads: Some("1".to_owned()),
+                driver: Some(driver.to_owned()),
+                access_log: Some("off".to_owned()),
+                ..Flags::default()
+            };
+            let (config, _) = config::load(&flags, &|_| None).expect("a configuration");
+            let running = start(Start {
+                config,
+                reload: Box::new(|| Err("not here".to_owned())),
+                bootstrap: None,
+                master_key: None,
+                token_file: false,
+            })
+            .unwrap_or_else(|error| panic!("{error}"));
+            let (data, management) = (running.summary.data[0], running.summary.management);
+            let mailbox = running.crew.posts[0].mailbox.clone().expect("a mailbox");
+            std::thread::spawn(move || running.wait());
+            assert!(get(data, "/").contains("7003"));
+            // A connection that is open when its thread dies is closed, and not counted any more.
+            let mut open = TcpStream::connect(data).expect("connected");
+            eventually("an open connection", || {
+                get(management, "/metrics").contains("ringgate_connections_open 1\n")
+            });
+            let panic = Message::Run(Box::new(|| panic!("on purpose")));
+            assert!(mailbox.send(panic).is_ok());
+            eventually("a restart", || {
+                get(management, "/metrics").contains("ringgate_thread_restarts_total 1\n")
+            });
+            open.set_read_timeout(Some(Duration::from_secs(20)))
+                .expect("a timeout");
+            let end = open.read(&mut [0; 1]);
+            assert!(
+                !matches!(&end, Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+                "{driver}: {end:?}"
+            );
+            assert!(get(data, "/").contains("7003"), "{driver}");
+            let page = get(management, "/metrics");
+            assert!(!page.contains("ringgate_panics_total 0\n"), "{page}");
+            eventually("no connection", || {
+                get(management, "/metrics").contains("ringgate_connections_open 0\n")
+            });
+            assert!(get(management, "/ready").contains("200 OK"), "{driver}");
+        }
+    }
 }

@@ -123,6 +123,8 @@ pub struct Settings {
     pub tls: UpstreamTls,
     /// A proxy for every upstream connection.
     pub proxy: Option<Arc<Origin>>,
+    /// Tells connections opened under these two settings from others.
+    pub generation: u64,
 }
 
 /// The clocks of resolutions 20.
@@ -196,6 +198,7 @@ mod tests {
             trusted_proxies: nets.iter().map(|net| net.parse().expect("a net")).collect(),
             tls: UpstreamTls::build(Roots::Bundled, None).expect("roots"),
             proxy: None,
+            generation: 0,
         };
         let client = |nets: &[&str], peer: &str, forwarded: &[&str]| {
             let values = forwarded.iter().map(|value| value.as_bytes());

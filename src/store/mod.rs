@@ -1,5 +1,8 @@
 //! The configuration database: one SQLite file, one thread that owns it (design 7; mechanisms 7 and B11).
 
+// Its thread is no data thread: it answers control, whose wakers may be woken from anywhere.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 mod id;
 mod migrate;
 

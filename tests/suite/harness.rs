@@ -256,6 +256,23 @@ impl Gateway {
         })
     }
 
+    /// Changes how many descriptors it may have; returns what it might before.
+    pub fn limit_files(&self, soft: u64) -> u64 {
+        let pid = self.child.id() as libc::pid_t;
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the pointers are to a live rlimit of this frame, the process is a child of ours that was not waited for.
+        unsafe {
+            let which = libc::RLIMIT_NOFILE;
+            assert_eq!(libc::prlimit(pid, which, std::ptr::null(), &mut limit), 0);
+            let before = std::mem::replace(&mut limit.rlim_cur, soft);
+            assert_eq!(libc::prlimit(pid, which, &limit, std::ptr::null_mut()), 0);
+            before
+        }
+    }
+
     /// Resident memory, bytes.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
@@ -361,6 +378,11 @@ impl Client {
     /// Writes bytes.
     pub fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("written");
+    }
+
+    /// Bytes received and not yet looked at.
+    pub fn buffered(&self) -> usize {
+        self.received.len()
     }
 
     /// Whether the other side has closed, waited for; bytes that come first are a failure.

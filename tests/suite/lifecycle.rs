@@ -3,9 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Client, DRIVERS, Setup, chat, eventually, received, simulator};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::harness::{Client, DRIVERS, Setup, chat, eventually, post, received, simulator};
 
 fn ringgate(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringgate"))
@@ -335,12 +339,14 @@ fn behind_a_load_balancer_the_client_is_the_one_it_names() {
     }
 }
 
-struct Certificate {
+/// A certificate for `localhost`, in files.
+pub struct Certificate {
     folder: tempfile::TempDir,
 }
 
 impl Certificate {
-    fn make() -> Self {
+    /// A new one.
+    pub fn make() -> Self {
         let certificate = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
@@ -363,7 +369,22 @@ impl Certificate {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn lines(&self) -> String {
+    fn client(&self) -> rustls::ClientConnection {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = CertificateDer::from_pem_file(self.path("c.pem")).expect("a certificate");
+        roots.add(pem).expect("an anchor");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().expect("a name");
+        rustls::ClientConnection::new(Arc::new(config), name).expect("a session")
+    }
+
+    /// The configuration that serves it.
+    pub fn lines(&self) -> String {
         format!(
             "[data.tls]\ncertificate = \"{}\"\nkey = \"{}\"",
             self.path("c.pem"),
@@ -388,8 +409,9 @@ fn tls_on_both_sides_with_reuse_and_renewal() {
         let front = Setup::at(&url)
             .on(driver)
             .with(&format!(
-                "[upstream]\nca_file = \"{}\"\n[data]\nthreads = 1",
-                certificate.path("c.pem")
+                "[upstream]\nca_file = \"{}\"\n[data]\nthreads = 1\n[providers.custom-bulk]\nbase_url = \"{}\"",
+                certificate.path("c.pem"),
+                url.replace("/openai", "/custom-sim"),
             ))
             .start();
         for _ in 0..10 {
@@ -405,9 +427,17 @@ fn tls_on_both_sides_with_reuse_and_renewal() {
             1,
             "{driver}: one handshake for all"
         );
+        // Far more than one record at once, both ways.
         let large =
-            front.send("GET /v1/acc/default/custom-sim/bytes/3000000 HTTP/1.1\r\nHost: g\r\n\r\n");
-        assert_eq!((large.status, large.whole), (404, true));
+            front.send("GET /v1/acc/default/custom-bulk/bytes/3000000 HTTP/1.1\r\nHost: g\r\n\r\n");
+        assert_eq!(
+            (large.status, large.whole, large.body.len()),
+            (200, true, 3_000_000),
+            "{driver}"
+        );
+        let upload = "x".repeat(3_000_000);
+        let stored = front.send(&post("custom-bulk/upload/x", "", &upload));
+        assert_eq!(stored.json()["body_bytes"], 3_000_000, "{driver}");
         // A renewed certificate is served after a reload; the front trusts the old one alone.
         certificate.renew();
         behind.signal(libc::SIGHUP);
@@ -418,6 +448,174 @@ fn tls_on_both_sides_with_reuse_and_renewal() {
         front.notices.wait_for("reloaded");
         let answer = front.send(&chat("gpt-4o", false));
         assert_eq!(answer.status, 200, "{driver}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_reload_of_trust_or_proxy_counts_for_the_next_request() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let certificate = Certificate::make();
+        let behind = Setup::over(&simulator)
+            .on(driver)
+            .with(&certificate.lines())
+            .start();
+        let url = format!(
+            "https://localhost:{}/v1/acc/default/openai",
+            behind.address.port()
+        );
+        let setup = Setup::at(&url).on(driver);
+        let untrusting = setup.config.clone();
+        let authority = format!("[upstream]\nca_file = \"{}\"\n", certificate.path("c.pem"));
+        let front = setup.with(&authority).start();
+        assert_eq!(front.send(&chat("gpt-4o", false)).status, 200);
+        let reload = |config: &str, publications: u64| {
+            front.reconfigure(config);
+            front.signal(libc::SIGHUP);
+            eventually("a reload", || {
+                (front.metric("configuration_publications_total") == publications).then_some(())
+            });
+        };
+        // A warm connection of the trusted days must not serve now.
+        reload(&untrusting, 2);
+        assert_eq!(front.send(&chat("gpt-4o", false)).code(), 2005, "{driver}");
+        front.access.wait_for("TLS with localhost");
+        reload(&format!("{untrusting}{authority}"), 3);
+        assert_eq!(front.send(&chat("gpt-4o", false)).status, 200, "{driver}");
+        reload(
+            &format!("{untrusting}{authority}proxy = \"http://127.0.0.1:1\"\n"),
+            4,
+        );
+        assert_eq!(front.send(&chat("gpt-4o", false)).code(), 2005, "{driver}");
+    }
+}
+
+#[test]
+fn the_systems_authorities_are_trusted_where_asked_for() {
+    let simulator = simulator();
+    let certificate = Certificate::make();
+    let behind = Setup::over(&simulator).with(&certificate.lines()).start();
+    let url = format!(
+        "https://localhost:{}/v1/acc/default/openai",
+        behind.address.port()
+    );
+    for (roots, status) in [("system", 200), ("bundled", 400)] {
+        let front = Setup::at(&url)
+            .env("SSL_CERT_FILE", &certificate.path("c.pem"))
+            .with(&format!("[upstream]\nroots = \"{roots}\""))
+            .start();
+        assert_eq!(front.send(&chat("gpt-4o", false)).status, status, "{roots}");
+    }
+}
+
+#[test]
+fn what_is_no_proxy_header_is_closed_without_an_answer() {
+    let mut v2 = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    let mut v2_with = |tail: &[u8]| {
+        v2.truncate(12);
+        v2.extend_from_slice(tail);
+        v2.clone()
+    };
+    let hostile = [
+        chat("gpt-4o", false).into_bytes(),
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(),
+        b"PROXY TCP4 999.8.7.6 127.0.0.1 4000 80\r\n".to_vec(),
+        b"PROXY TCP4 ::1 ::1 4000 80\r\n".to_vec(),
+        b"PROXY TCP4 9.8.7.6 127.0.0.1 70000 80\r\n".to_vec(),
+        b"PROXY TCP4 9.8.7.6 127.0.0.1 4000\r\n".to_vec(),
+        b"PROXY TCP4 9.8.7.6 127.0.0.1 4000 80\n".to_vec(),
+        b"PROXY UDP4 9.8.7.6 127.0.0.1 4000 80\r\n".to_vec(),
+        b"proxy TCP4 9.8.7.6 127.0.0.1 4000 80\r\n".to_vec(),
+        [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200]].concat(),
+        v2_with(&[0x31, 0x11, 0, 12]),
+        v2_with(&[0x2f, 0x11, 0, 12]),
+        v2_with(&[0x21, 0x99, 0, 12]),
+        v2_with(&[0x21, 0x11, 0xff, 0xff]),
+        v2_with(&[0x21, 0x11, 0, 4, 1, 2, 3, 4]),
+    ];
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with("[data]\nproxy_protocol = true")
+            .start();
+        for header in &hostile {
+            let mut client = gateway.connect();
+            client.write(header);
+            assert!(
+                client.closed(),
+                "{driver} {:?}",
+                String::from_utf8_lossy(header)
+            );
+        }
+        assert!(received(&simulator).is_empty(), "{driver}");
+        let polite = [b"PROXY UNKNOWN\r\n".to_vec(), v2_with(&[0x20, 0, 0, 0])];
+        for header in polite {
+            let mut client = gateway.connect();
+            client.write(&[header, chat("gpt-4o", false).into_bytes()].concat());
+            assert_eq!(client.answer().status, 200, "{driver}");
+        }
+    }
+}
+
+#[test]
+fn a_program_out_of_descriptors_waits_for_some() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with("[data]\nthreads = 1")
+            .start();
+        let mut warm = gateway.connect();
+        warm.write(chat("gpt-4o", false).as_bytes());
+        assert_eq!(warm.answer().status, 200);
+        let before = gateway.limit_files(3);
+        let mut waiting: Vec<Client> = (0..5).map(|_| gateway.connect()).collect();
+        for client in &mut waiting {
+            client.write(chat("gpt-4o", false).as_bytes());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        // What needs no descriptor goes on.
+        warm.write(chat("gpt-4o", false).as_bytes());
+        assert_eq!(warm.answer().status, 200, "{driver}");
+        gateway.limit_files(before);
+        for client in &mut waiting {
+            client.answer();
+        }
+        // A loop would have counted many thousands.
+        let errors = gateway.metric("accept_errors_total");
+        assert!((1..1000).contains(&errors), "{driver}: {errors}");
+    }
+}
+
+#[test]
+fn what_comes_behind_the_end_of_a_tls_stream_is_not_waited_for() {
+    for driver in ["auto", "epoll"] {
+        let simulator = simulator();
+        let certificate = Certificate::make();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with(&certificate.lines())
+            .start();
+        let mut stream = TcpStream::connect(gateway.address).expect("connected");
+        let mut session = certificate.client();
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).expect("a handshake");
+        }
+        session.send_close_notify();
+        let mut last = Vec::new();
+        session.write_tls(&mut last).expect("written");
+        last.resize(last.len() + 16_000, 0);
+        stream.write_all(&last).expect("written");
+        // The only thread has others to serve.
+        let mut other = TcpStream::connect(gateway.address).expect("connected");
+        let mut session = certificate.client();
+        let mut tls = rustls::Stream::new(&mut session, &mut other);
+        tls.write_all(chat("gpt-4o", false).as_bytes())
+            .expect("written");
+        let mut answer = [0; 12];
+        tls.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200", "{driver}");
     }
 }
 

@@ -148,6 +148,14 @@ fn refusals_have_their_documented_codes() {
         ("GET /v1/acc/default/openai/a/../b", 400, 2008),
         ("GET /v1/acc/default/openai/a/%2e%2e/b", 400, 2008),
         ("GET /v1/acc/default/openai/a%0d%0aX:1", 400, 2008),
+        ("GET /v1/acc/default/openai/a%0Db", 400, 2008),
+        ("GET /v1/acc/default/openai/a%0Ab", 400, 2008),
+        ("GET /v1/acc/default/openai/a%00b", 400, 2008),
+        ("GET /v1/acc/default/openai/.", 400, 2008),
+        ("GET /v1/acc/default/openai/a/.%2E/b", 400, 2008),
+        ("GET /v1/acc/default/openai/a%2f%2e%2e%2fb", 400, 2008),
+        ("GET /v1/acc/default/openai/a/..\\b", 400, 2008),
+        ("GET /v1/acc/default/openai/a/..%5cb", 400, 2008),
         ("GET /v1/nobody/default/openai/x", 404, 7003),
         ("GET /", 404, 7003),
         ("GET /v2/acc/default/openai/x", 404, 7003),
@@ -442,6 +450,116 @@ fn a_stale_connection_is_replaced_only_where_nothing_can_happen_twice() {
         let answer = gateway.send(&post("custom-sim/post", "", "{}"));
         assert_eq!((answer.status, answer.code()), (400, 2005), "{driver}");
         assert_eq!(requests.load(Ordering::SeqCst), 4);
+    }
+}
+
+#[test]
+fn a_provider_that_is_late_on_a_warm_connection_is_not_asked_again() {
+    for driver in ["auto", "epoll"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let upstream = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accepted");
+            let mut buffer = [0; 4096];
+            assert!(stream.read(&mut buffer).expect("a request") > 0);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .expect("written");
+            assert!(stream.read(&mut buffer).expect("a request") > 0);
+            // No answer: the gateway gives up, and comes with no other connection.
+            while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            listener.set_nonblocking(true).expect("set");
+            listener.accept().is_err()
+        });
+        let gateway = Setup::at(&format!("http://{address}"))
+            .on(driver)
+            .with("[upstream]\nresponse_head = \"100ms\"")
+            .start();
+        let get = "GET /v1/acc/default/custom-sim/get HTTP/1.1\r\nHost: g\r\n\r\n";
+        assert_eq!(gateway.send(get).status, 200);
+        assert_eq!(gateway.send(get).code(), 2005, "{driver}");
+        assert_eq!(gateway.metric("upstream_replays_total"), 0);
+        assert!(upstream.join().expect("the upstream"), "{driver}");
+    }
+}
+
+#[test]
+fn an_upload_is_sent_again_where_the_close_came_before_its_last_byte() {
+    for driver in ["auto", "epoll"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let read_until = |stream: &mut std::net::TcpStream, end: &[u8]| {
+                let (mut received, mut byte) = (Vec::new(), [0; 1]);
+                while !received.ends_with(end) && stream.read(&mut byte).expect("a byte") > 0 {
+                    received.push(byte[0]);
+                }
+            };
+            let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            let (mut stale, _) = listener.accept().expect("accepted");
+            read_until(&mut stale, b"\r\n\r\n");
+            stale.write_all(ok).expect("written");
+            read_until(&mut stale, b"\r\n\r\n");
+            drop(stale);
+            let (mut fresh, _) = listener.accept().expect("accepted");
+            read_until(&mut fresh, b"\r\n\r\n");
+            read_until(&mut fresh, b"0123456789");
+            fresh.write_all(ok).expect("written");
+            let _ = fresh.read(&mut [0; 1]);
+        });
+        let gateway = Setup::at(&format!("http://{address}")).on(driver).start();
+        let get = "GET /v1/acc/default/custom-sim/get HTTP/1.1\r\nHost: g\r\n\r\n";
+        assert_eq!(gateway.send(get).status, 200);
+        let mut client = gateway.connect();
+        client.write(b"POST /v1/acc/default/custom-sim/post HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\n0123");
+        eventually("a replay", || {
+            (gateway.metric("upstream_replays_total") == 1).then_some(())
+        });
+        client.write(b"456789");
+        assert_eq!(client.answer().status, 200, "{driver}");
+        let record = gateway.access.record("/v1/acc/default/custom-sim/post");
+        assert_eq!(
+            (&record["attempts"], &record["request_bytes"]),
+            (&2.into(), &10.into())
+        );
+    }
+}
+
+#[test]
+fn bytes_beyond_an_answer_answer_no_other_request() {
+    const EVIL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for driver in ["auto", "epoll"] {
+        for at_once in [true, false] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+            let address = listener.local_addr().expect("an address");
+            let upstream = std::thread::spawn(move || {
+                let mut kept = Vec::new();
+                for _ in 0..2 {
+                    let (mut stream, _) = listener.accept().expect("accepted");
+                    let mut buffer = [0; 4096];
+                    assert!(stream.read(&mut buffer).expect("a request") > 0);
+                    let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
+                    if at_once {
+                        bytes.extend_from_slice(EVIL);
+                    }
+                    stream.write_all(&bytes).expect("written");
+                    if !at_once {
+                        std::thread::sleep(std::time::Duration::from_millis(30));
+                        let _ = stream.write_all(EVIL);
+                    }
+                    kept.push(stream);
+                }
+                kept
+            });
+            let gateway = Setup::at(&format!("http://{address}")).on(driver).start();
+            let get = "GET /v1/acc/default/custom-sim/get HTTP/1.1\r\nHost: g\r\n\r\n";
+            for _ in 0..2 {
+                assert_eq!(gateway.send(get).text(), "ok", "{driver}");
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            assert_eq!(gateway.metric("upstream_reuses_total"), 0, "{driver}");
+            upstream.join().expect("the upstream");
+        }
     }
 }
 

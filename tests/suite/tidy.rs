@@ -258,3 +258,24 @@ fn only_the_task_room_spawns_and_only_the_transport_cancels() {
         }
     }
 }
+
+#[test]
+fn the_linter_keeps_foreign_wakers_off_the_data_path() {
+    let rules = std::fs::read_to_string(root().join("clippy.toml")).expect("clippy.toml");
+    for word in [
+        "tokio::sync::Notify",
+        "flume::Sender",
+        "futures_channel::oneshot::Sender",
+        "monoio::spawn",
+        "monoio::time::timeout",
+        "dashmap::mapref::one::Ref\"",
+    ] {
+        assert!(rules.contains(word), "clippy.toml lacks {word}");
+    }
+    for (file, text) in sources() {
+        let excused = ["server/control.rs", "net/task.rs"].contains(&file.as_str());
+        let allows = text.contains("allow(clippy::disallowed")
+            || text.contains("allow(clippy::await_holding_invalid");
+        assert_eq!(allows, excused, "{file}");
+    }
+}
