@@ -167,11 +167,7 @@ impl Setup {
     /// The command that starts it.
     pub fn command(&self, folder: &TempDir) -> Command {
         let file = folder.path().join("ringgate.toml");
-        let open = match self.config.contains("[gateways.default]") {
-            true => "",
-            false => "\n[gateways.default]\nauthentication = false\n",
-        };
-        std::fs::write(&file, format!("{}{open}", self.config)).expect("written");
+        std::fs::write(&file, opened(&self.config)).expect("written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
         command
             .arg("serve")
@@ -201,6 +197,14 @@ impl Setup {
             ]);
         }
         command
+    }
+}
+
+/// With the gateway `default` open to all, where the configuration does not speak of it.
+fn opened(config: &str) -> String {
+    match config.contains("[gateways.default]") {
+        true => config.to_owned(),
+        false => format!("{config}\n[gateways.default]\nauthentication = false\n"),
     }
 }
 
@@ -289,7 +293,7 @@ impl Gateway {
 
     /// Changes the configuration file.
     pub fn reconfigure(&self, config: &str) {
-        std::fs::write(self.folder.path().join("ringgate.toml"), config).expect("written");
+        std::fs::write(self.folder.path().join("ringgate.toml"), opened(config)).expect("written");
     }
 }
 
@@ -416,11 +420,6 @@ impl Client {
                 String::from_utf8_lossy(&self.received)
             );
         }
-    }
-
-    /// Bytes received beyond what was read.
-    pub fn buffered(&self) -> usize {
-        self.received.len()
     }
 
     /// One final answer to anything but HEAD; interim ones are skipped.
