@@ -21,7 +21,7 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 34] = [
+pub(super) const KEYS: [&str; 35] = [
     "account.id",
     "data.access_log",
     "data.body_max",
@@ -50,6 +50,7 @@ pub(super) const KEYS: [&str; 34] = [
     "upstream.ca_file",
     "upstream.connect",
     "upstream.connections_per_origin",
+    "upstream.connections_per_origin_total",
     "upstream.keep_alive",
     "upstream.proxy",
     "upstream.response_head",
