@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 36] = [
+pub(super) const KEYS: [&str; 37] = [
     "account.id",
     "data.access_log",
     "data.body_max",
@@ -54,6 +54,7 @@ pub(super) const KEYS: [&str; 36] = [
     "upstream.ca_file",
     "upstream.connect",
     "upstream.connections_per_origin",
+    "upstream.connections_per_origin_total",
     "upstream.keep_alive",
     "upstream.proxy",
     "upstream.response_head",

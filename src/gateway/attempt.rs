@@ -129,7 +129,14 @@ async fn connection(
         origin: outgoing.origin.clone(),
         generation: settings.generation,
     };
-    let checkout = thread.pool.checkout(&key, patience).await;
+    let checkout = match thread.pool.at_once(&key) {
+        Some(checkout) => Ok(checkout),
+        None => {
+            let checkout = thread.pool.checkout(&key, patience).await;
+            thread.counters.queued.add(begin.elapsed());
+            checkout
+        }
+    };
     let result = match checkout {
         Err(full) => Err(GatewayError::no_answer(full)),
         Ok(Checkout::Warm(connection, slot)) => {

@@ -48,7 +48,7 @@ pub async fn serve(thread: Rc<Thread>, transport: Transport, edge: Edge) {
     let _open = Open::enter(&thread);
     if thread.shared.open.load(Ordering::Relaxed) > thread.shared.open_max {
         bump(&thread.counters.refused, 1);
-        return Box::pin(refuse_busy(transport)).await;
+        return Box::pin(refuse_busy(transport, edge)).await;
     }
     let stall = thread
         .shared
@@ -84,9 +84,13 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn refuse_busy(transport: Transport) {
+/// Says so in the client's own language: a handshake too has to be over within a moment.
+async fn refuse_busy(transport: Transport, mut edge: Edge) {
+    edge.clocks.head = LINGER;
+    let Some((mut connection, _)) = begin(transport, &edge).await else {
+        return;
+    };
     let answer = GatewayError::too_busy().answer(ErrorStatus::Strict, b"", true, false);
-    let mut connection = Connection::server(transport, HeadLimits::default());
     connection
         .transport()
         .arm_deadline(LINGER, OnExpiry::ShutBoth);

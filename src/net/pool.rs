@@ -143,7 +143,7 @@ impl Pool {
     ) -> Result<Checkout, PoolFull> {
         let begin = Instant::now();
         loop {
-            if let Some(checkout) = self.try_checkout(key) {
+            if let Some(checkout) = self.at_once(key) {
                 return Ok(checkout);
             }
             let left = patience.saturating_sub(begin.elapsed());
@@ -162,7 +162,8 @@ impl Pool {
             .sum()
     }
 
-    fn try_checkout(self: &Rc<Self>, key: &PoolKey) -> Option<Checkout> {
+    /// A warm connection, or leave to open one; `None` while the origin is at its bound.
+    pub fn at_once(self: &Rc<Self>, key: &PoolKey) -> Option<Checkout> {
         let mut shelves = self.shelves.borrow_mut();
         if !shelves.contains_key(key) {
             let shelf = Shelf {

@@ -301,6 +301,56 @@ fn connections_beyond_the_bound_are_told_to_come_back() {
 }
 
 #[test]
+fn the_bound_is_told_over_tls_too() {
+    for driver in ["auto", "epoll"] {
+        let simulator = simulator();
+        let certificate = Certificate::make();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with(&certificate.lines())
+            .with("[data]\nconnections = 1")
+            .start();
+        let held = gateway.connect();
+        eventually("a full gateway", || {
+            (gateway.metric("connections_open") == 1).then_some(())
+        });
+        let mut stream = TcpStream::connect(gateway.address).expect("connected");
+        let mut session = certificate.client();
+        let mut tls = rustls::Stream::new(&mut session, &mut stream);
+        tls.write_all(chat("gpt-4o", false).as_bytes())
+            .expect("written");
+        let mut answer = [0; 12];
+        tls.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 503", "{driver}");
+        drop(held);
+    }
+}
+
+#[test]
+fn requests_wait_for_an_origins_connections_and_the_wait_is_told() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with("[upstream]\nconnections_per_origin_total = 1")
+            .start();
+        let mut first = gateway.connect();
+        first.write(chat("sim-tokens-20+tps-40", true).as_bytes());
+        first.read_until("\n\n");
+        let mut second = gateway.connect();
+        second.write(chat("gpt-4o", false).as_bytes());
+        assert_eq!(second.answer().status, 200, "{driver}");
+        assert_eq!(
+            gateway.metric("upstream_queue_seconds_count"),
+            1,
+            "{driver}"
+        );
+        let stats = simulator.stats();
+        assert!(stats["connections_accepted"].as_u64() <= Some(2), "{stats}");
+    }
+}
+
+#[test]
 fn behind_a_load_balancer_the_client_is_the_one_it_names() {
     for driver in ["auto", "epoll"] {
         let simulator = simulator();
