@@ -8,6 +8,7 @@
 //! | [`http`] | sans-I/O HTTP/1.1: heads, framing, chunks, server-sent events, AWS event streams, the PROXY protocol |
 //! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay |
 //! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, which headers cross |
+//! | [`route`] | dynamic routes: the graph and its conditions, as data |
 //! | [`meter`] | token usage, read beside a relayed answer of any dialect |
 //! | [`config`] | flags, environment, `ringgate.toml` and defaults, parsed into types without invalid values |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
@@ -39,6 +40,7 @@ pub mod meter;
 pub mod net;
 pub mod providers;
 pub mod record;
+pub mod route;
 pub mod server;
 pub mod sim;
 pub mod snapshot;

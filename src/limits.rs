@@ -206,3 +206,27 @@ pub const METER_RATIO_FLOOR: u64 = 1 << 20;
 pub const METER_ZSTD_WINDOW: u32 = 23;
 /// Bytes of a brotli decoder's output buffer.
 pub const METER_BROTLI_BUFFER: usize = 16 << 10;
+// --- route ---
+
+/// Elements of one dynamic route: more than anybody can follow on a screen.
+pub const ROUTE_ELEMENTS_MAX: usize = 128;
+/// Elements that one request passes from start to end; bounds the models that it may try.
+pub const ROUTE_DEPTH_MAX: usize = 64;
+/// Shares of one percentage element, as documented; `else` is not counted.
+pub const ROUTE_SHARES_MAX: usize = 5;
+/// Bytes of an element's id, which is part of the key of its counters.
+pub const ROUTE_ID_MAX: usize = 128;
+/// Bytes of a model's name, of a field's path or of a text compared with.
+pub const ROUTE_TEXT_MAX: usize = 512;
+/// Depth to which a condition nests: its evaluation recurses.
+pub const ROUTE_CONDITION_DEPTH_MAX: usize = 16;
+/// Operators and values of one condition: some microseconds of a data thread at worst.
+pub const ROUTE_CONDITION_SIZE_MAX: usize = 256;
+/// Tries of a model element after its first one.
+pub const ROUTE_RETRIES_MAX: u64 = 5;
+/// The longest wait for one model, milliseconds: a day, as no provider's job outlives it.
+pub const ROUTE_TIMEOUT_MAX: u64 = 86_400_000;
+/// The longest window of a rate element, seconds: a leap year, for yearly budgets.
+pub const ROUTE_WINDOW_MAX: u64 = 366 * 86_400;
+/// Errors told of one route; whoever has more mends these first.
+pub const ROUTE_ERRORS_MAX: usize = 32;

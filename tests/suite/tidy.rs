@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 10] = [
     &["limits"],
     &["http"],
     &["net"],
-    &["providers", "meter"],
+    &["providers", "route", "meter"],
     &["config", "record"],
     &["snapshot"],
     &["gateway", "sim", "load", "telemetry"],
@@ -18,9 +18,10 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Rooms that know no socket and no runtime.
-const SANS_IO: [&str; 6] = [
+const SANS_IO: [&str; 7] = [
     "http",
     "providers",
+    "route",
     "meter",
     "record",
     "snapshot",
