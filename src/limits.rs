@@ -206,6 +206,23 @@ pub const METER_RATIO_FLOOR: u64 = 1 << 20;
 pub const METER_ZSTD_WINDOW: u32 = 23;
 /// Bytes of a brotli decoder's output buffer.
 pub const METER_BROTLI_BUFFER: usize = 16 << 10;
+// --- providers ---
+
+/// Bytes of a credential that is read as JSON: what the secrets store takes.
+pub const CREDENTIAL_BYTES_MAX: usize = 64 << 10;
+/// Life of an assertion sent to Google's token endpoint, seconds: the longest it takes.
+pub const ASSERTION_LIFE: u64 = 3600;
+/// How far an assertion is dated back, seconds, so that a clock slightly fast does no harm.
+pub const ASSERTION_SKEW: u64 = 30;
+/// Bytes of a token endpoint's answer.
+pub const TOKEN_ANSWER_MAX: usize = 64 << 10;
+/// How long before its end a token is replaced, seconds: a request that takes it now must still find it valid.
+pub const TOKEN_REFRESH: u64 = 300;
+/// The longest life a token endpoint is believed, seconds: Google's longest.
+pub const TOKEN_LIFE_MAX: u64 = 12 * 3600;
+/// Bytes of a token endpoint's own words that go into an error.
+pub const TOKEN_ERROR_MAX: usize = 256;
+
 // --- route ---
 
 /// Elements of one dynamic route: more than anybody can follow on a screen.
