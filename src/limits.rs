@@ -237,7 +237,7 @@ pub const ROUTE_ID_MAX: usize = 128;
 pub const ROUTE_TEXT_MAX: usize = 512;
 /// Depth to which a condition nests: its evaluation recurses.
 pub const ROUTE_CONDITION_DEPTH_MAX: usize = 16;
-/// Operators and values of one condition: some microseconds of a data thread at worst.
+/// Operators and values of one condition: each may search the request on a data thread.
 pub const ROUTE_CONDITION_SIZE_MAX: usize = 256;
 /// Tries of a model element after its first one.
 pub const ROUTE_RETRIES_MAX: u64 = 5;

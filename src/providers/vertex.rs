@@ -258,7 +258,7 @@ impl ServiceAccount {
         self.fingerprint
     }
 
-    /// A signed claim to be this account, good for an hour. `now` is in Unix seconds. Signing takes about a millisecond.
+    /// A signed claim to be this account, good for an hour. `now` is in Unix seconds. Work for a helper thread.
     pub fn assertion(&self, now: u64) -> Result<Hidden, SigningError> {
         let mut header = json!({"alg": "RS256", "typ": "JWT"});
         if let Some(key_id) = &self.key_id {
