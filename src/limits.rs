@@ -240,6 +240,24 @@ pub const METER_RATIO_FLOOR: u64 = 1 << 20;
 pub const METER_ZSTD_WINDOW: u32 = 23;
 /// Bytes of a brotli decoder's output buffer.
 pub const METER_BROTLI_BUFFER: usize = 16 << 10;
+
+// --- providers ---
+
+/// Bytes of a credential that is read as JSON: what the secrets store takes.
+pub const CREDENTIAL_BYTES_MAX: usize = 64 << 10;
+/// Life of an assertion sent to Google's token endpoint, seconds: the longest it takes.
+pub const ASSERTION_LIFE: u64 = 3600;
+/// How far an assertion is dated back, seconds, so that a clock slightly fast does no harm.
+pub const ASSERTION_SKEW: u64 = 30;
+/// Bytes of a token endpoint's answer.
+pub const TOKEN_ANSWER_MAX: usize = 64 << 10;
+/// How long before its end a token is replaced, seconds: a request that takes it now must still find it valid.
+pub const TOKEN_REFRESH: u64 = 300;
+/// The longest life a token endpoint is believed, seconds: Google's longest.
+pub const TOKEN_LIFE_MAX: u64 = 12 * 3600;
+/// Bytes of a token endpoint's own words that go into an error.
+pub const TOKEN_ERROR_MAX: usize = 256;
+
 // --- route ---
 
 /// Elements of one dynamic route: more than anybody can follow on a screen.
@@ -254,7 +272,7 @@ pub const ROUTE_ID_MAX: usize = 128;
 pub const ROUTE_TEXT_MAX: usize = 512;
 /// Depth to which a condition nests: its evaluation recurses.
 pub const ROUTE_CONDITION_DEPTH_MAX: usize = 16;
-/// Operators and values of one condition: some microseconds of a data thread at worst.
+/// Operators and values of one condition: each may search the request on a data thread.
 pub const ROUTE_CONDITION_SIZE_MAX: usize = 256;
 /// Tries of a model element after its first one.
 pub const ROUTE_RETRIES_MAX: u64 = 5;

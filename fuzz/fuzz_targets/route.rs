@@ -40,7 +40,7 @@ fn decide(condition: &Condition, document: &Value) -> bool {
     let value = |field: &Field| match field {
         Field::Body(names) => FieldValue::find(document, names),
         Field::Metadata(_) => Some(FieldValue::from(document)),
-        Field::Header(name) => Some(FieldValue::Text(name)),
+        Field::Header(_) => document.as_str().map(FieldValue::Text),
     };
     let holds = condition.matches(&value);
     assert_eq!(
