@@ -130,6 +130,14 @@ pub const SIM_RESET_PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes of a request body kept while a stale connection may still have to be replaced.
 pub const REPLAY_MAX: usize = 64 * 1024;
+/// Bytes of a request body that is read into memory before it goes up (resolutions 10).
+pub const BODY_BUFFER_MAX: u64 = 100 << 20;
+/// Bytes of all request bodies in memory: ten of the largest.
+pub const BUFFERED_BYTES_MAX: usize = 1 << 30;
+/// Google accounts whose tokens a thread keeps.
+pub const MINTED_MAX: usize = 1024;
+/// Requests that may wait for one access token.
+pub const MINT_WAITERS_MAX: usize = 4096;
 /// After a last answer: how long the client may take to close its side.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// After a last answer: bytes of an unwanted body that are taken in.

@@ -14,7 +14,6 @@ use super::error::GatewayError;
 use super::settle::Settle;
 use crate::http::{Method, RequestHead, ResponseHead};
 use crate::limits::REPLAY_MAX;
-use crate::net::connect::Connector;
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError};
 use crate::net::origin::Origin;
@@ -35,6 +34,8 @@ pub(super) struct Outgoing {
     pub until: Option<Instant>,
     /// Whether the meter reads the answer.
     pub metered: bool,
+    /// The body, where it was read before.
+    pub body: Option<Bytes>,
 }
 
 /// An answer whose body is still to come.
@@ -74,6 +75,9 @@ pub(super) async fn attempt(
 ) -> Result<Answer, Failure> {
     let mut sent = Sent::default();
     loop {
+        if let Some(body) = &outgoing.body {
+            sent = Sent::of(body);
+        }
         settle.record.attempts += 1;
         let (mut upstream, slot, reused) = connection(thread, settings, outgoing, settle).await?;
         settle.record.reused = reused;
@@ -144,13 +148,7 @@ async fn connection(
             return Ok((*connection, slot, true));
         }
         Ok(Checkout::Open(slot)) => {
-            let connector = Connector {
-                resolver: thread.shared.resolver.clone(),
-                mailbox: thread.mailbox.clone(),
-                tls: settings.tls.clone(),
-                proxy: settings.proxy.clone(),
-                timeout: patience,
-            };
+            let connector = thread.connector(settings, patience);
             // Boxed: most requests find a warm connection and should not carry the room of a handshake.
             match Box::pin(connector.connect(&outgoing.origin)).await {
                 Ok((connection, times)) => {
@@ -186,6 +184,14 @@ struct Sent {
 }
 
 impl Sent {
+    /// Of a body that is here as a whole.
+    fn of(body: &Bytes) -> Self {
+        Self {
+            pieces: vec![body.clone()],
+            ..Self::default()
+        }
+    }
+
     fn keep(&mut self, piece: &Bytes) {
         self.bytes += piece.len();
         if self.bytes > REPLAY_MAX {
@@ -359,7 +365,7 @@ impl Exchange<'_> {
 }
 
 /// A body that cannot be read on.
-fn client_failed(error: ConnectionError) -> Failure {
+pub(super) fn client_failed(error: ConnectionError) -> Failure {
     match error {
         ConnectionError::TimedOut(what) => GatewayError::bad_request(
             408,

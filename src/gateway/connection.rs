@@ -11,13 +11,14 @@ use quanta::Instant;
 
 use super::attempt::{Failure, Outgoing, attempt};
 use super::authenticate::authenticate;
-use super::credential::{self, Paying};
+use super::body::{self, Whole};
+use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
-use super::outgoing::{Key, write_head};
+use super::outgoing::{self, Key, write_head};
 use super::relay::{After, relay};
-use super::resolve::resolve;
+use super::resolve::{Resolved, resolve};
 use super::settle::Settle;
-use super::{Ask, Thread, plan};
+use super::{Ask, Thread, mint, plan};
 use crate::config::ErrorStatus;
 use crate::http::proxy_protocol;
 use crate::http::{HeadLimits, Method, RequestFraming, RequestHead};
@@ -28,7 +29,7 @@ use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::providers::{query_key, without_key};
 use crate::record::{End, bump};
-use crate::snapshot::{Settings, Snapshot};
+use crate::snapshot::{Settings, Snapshot, Tokens};
 
 /// How a listener's connections begin.
 #[derive(Clone)]
@@ -226,9 +227,17 @@ async fn exchange(
     let prepared = prepare(thread, &snapshot, head, &mut settle);
     // From here on the request may wait for long; an old snapshot must not live as long as it.
     drop(snapshot);
+    let prepared = match prepared {
+        Ok(Prepared::Ready(outgoing)) => Ok((outgoing, None)),
+        // Boxed: few requests go this way.
+        Ok(Prepared::Unpaid(unpaid)) => {
+            Box::pin(pay(thread, &settings, client, head, *unpaid, &mut settle)).await
+        }
+        Err(error) => Err(Failure::from(error)),
+    };
     let failure = match prepared {
-        Err(error) => Failure::from(error),
-        Ok(outgoing) => {
+        Err(failure) => failure,
+        Ok((outgoing, _body)) => {
             match admit_and_attempt(thread, &settings, client, head, &outgoing, &mut settle).await {
                 Ok(answer) => {
                     return relay(
@@ -257,13 +266,92 @@ async fn exchange(
     }
 }
 
+/// A request that may go up, or one whose credential needs work first.
+enum Prepared<'a> {
+    Ready(Outgoing),
+    Unpaid(Box<Unpaid<'a>>),
+}
+
+/// All that is needed to write a request once its credential is there.
+struct Unpaid<'a> {
+    resolved: Resolved<'a>,
+    query: Option<String>,
+    credential: Costly,
+    account: Arc<str>,
+    tokens: Arc<Tokens>,
+}
+
+/// Phase 10's beginning for credentials that are no keys: signs the request, or gets the token that pays for it.
+async fn pay<'t>(
+    thread: &'t Thread,
+    settings: &Settings,
+    client: &mut Connection,
+    head: &RequestHead,
+    unpaid: Unpaid<'_>,
+    settle: &mut Settle<'_>,
+) -> Result<(Outgoing, Option<Whole<'t>>), Failure> {
+    let query = unpaid.query.as_deref();
+    let step = plan::native(head, &unpaid.resolved, &unpaid.account, query)?;
+    let now = settle.record.began / 1000;
+    let outgoing = |key, framing| Outgoing {
+        head: write_head(head, &step, key, framing, &unpaid.tokens),
+        ..unwritten(settings, head, &step, settle)
+    };
+    match unpaid.credential {
+        Costly::Google(service_account, account) => {
+            let token = mint::token(thread, settings, account, *service_account, now).await?;
+            let key = Key::Put(token.expose().as_bytes());
+            Ok((outgoing(key, head.framing()), None))
+        }
+        Costly::Aws(keys) => {
+            let body = body::whole(thread, settings, client, head, settle).await?;
+            let signature = outgoing::sign(&keys, head, &step, &body.bytes, now)
+                .ok_or_else(|| GatewayError::no_provider("The path names no service and region"))?;
+            let framing = match head.framing() {
+                RequestFraming::None => RequestFraming::None,
+                _ => RequestFraming::Length(body.bytes.len() as u64),
+            };
+            let outgoing = Outgoing {
+                head: write_head(
+                    head,
+                    &step,
+                    Key::Signed(&signature),
+                    framing,
+                    &unpaid.tokens,
+                ),
+                body: Some(body.bytes.clone()),
+                ..unwritten(settings, head, &step, settle)
+            };
+            Ok((outgoing, Some(body)))
+        }
+    }
+}
+
+/// Everything of an upstream request but its head and body.
+fn unwritten(
+    settings: &Settings,
+    head: &RequestHead,
+    step: &plan::Step<'_>,
+    settle: &Settle<'_>,
+) -> Outgoing {
+    let total = settings.clocks.total;
+    Outgoing {
+        origin: step.target.origin.clone(),
+        head: Vec::new(),
+        response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
+        until: total.map(|total| settle.timeline.began + total),
+        metered: step.metered,
+        body: None,
+    }
+}
+
 /// Phases 2 to 9, which wait for nothing.
-fn prepare(
+fn prepare<'a>(
     thread: &Thread,
     snapshot: &Snapshot,
-    head: &RequestHead,
+    head: &'a RequestHead,
     settle: &mut Settle<'_>,
-) -> Result<Outgoing, GatewayError> {
+) -> Result<Prepared<'a>, GatewayError> {
     let settings = &snapshot.settings;
     let resolved = resolve(head, snapshot)?;
     settle.record.gateway = Some(resolved.gateway.id.clone());
@@ -293,10 +381,18 @@ fn prepare(
         Paying::Stored(key) => Some(credential::open(key, &snapshot.sealer, &snapshot.account)?),
         _ => None,
     };
-    let key = match (&paying, &opened, &resolved.entry.house_key) {
-        (Paying::Request, ..) => Key::OfRequest,
-        (Paying::Stored(_), Some(key), _) | (Paying::House, _, Some(key)) => Key::Put(key.expose()),
-        _ => Key::None,
+    let (key, value) = match (&paying, &opened, &resolved.entry.house_key) {
+        (Paying::Request, ..) => (Key::OfRequest, credential::on_request(head)),
+        (Paying::Stored(_), Some(key), _) | (Paying::House, _, Some(key)) => {
+            (Key::Put(key.expose()), key.expose())
+        }
+        _ => (Key::None, &b""[..]),
+    };
+    let from_request = matches!(key, Key::OfRequest);
+    let usable = credential::look_at(value, slug, from_request, &thread.minted, now)?;
+    let key = match &usable {
+        Usable::Token(token) => Key::Put(token.expose().as_bytes()),
+        _ => key,
     };
     // A key in the query goes up only where it is the one that pays: a gateway token never does.
     let query = head.query().map(|query| match query_key(query) {
@@ -310,18 +406,20 @@ fn prepare(
         _ => query.into(),
     });
     let query = query.as_deref().filter(|query| !query.is_empty());
+    if let Usable::Costly(credential) = usable {
+        return Ok(Prepared::Unpaid(Box::new(Unpaid {
+            query: query.map(str::to_owned),
+            resolved,
+            credential,
+            account: snapshot.account.clone(),
+            tokens: snapshot.tokens.clone(),
+        })));
+    }
     let step = plan::native(head, &resolved, &snapshot.account, query)?;
-    let until = settings
-        .clocks
-        .total
-        .map(|total| settle.timeline.began + total);
-    Ok(Outgoing {
-        origin: step.target.origin.clone(),
-        head: write_head(head, &step, key, &snapshot.tokens),
-        response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
-        until,
-        metered: step.metered,
-    })
+    Ok(Prepared::Ready(Outgoing {
+        head: write_head(head, &step, key, head.framing(), &snapshot.tokens),
+        ..unwritten(settings, head, &step, settle)
+    }))
 }
 
 async fn admit_and_attempt(

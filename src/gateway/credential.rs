@@ -1,12 +1,16 @@
 //! Phase 7: which credential pays (spec: data plane 3.2 and 3.3, resolutions 6 and 7). It is only chosen here; it is opened
 //! for the attempt alone.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::authenticate::Identity;
 use super::error::GatewayError;
+use super::mint::{self, Account, Minted};
 use crate::config::Secret;
 use crate::http::RequestHead;
+use crate::providers::aws::{AwsCredential, AwsKeys};
+use crate::providers::vertex::{AccessToken, ServiceAccount, TokenUris, VertexCredential};
 use crate::providers::{Slug, bearer, is_empty_key, query_key};
 use crate::seal::{Belonging, Sealer};
 use crate::snapshot::{Gateway, ProviderEntry, StoredKey, Tokens};
@@ -90,6 +94,75 @@ pub(super) fn open(
     sealer
         .open(&key.sealed, belonging)
         .map_err(|error| GatewayError::unreadable_key(&key.alias, &key.provider, error))
+}
+
+/// A credential that is no key by itself.
+pub(super) enum Costly {
+    /// Signs each request.
+    Aws(AwsKeys),
+    /// Is exchanged for a token, kept under the digest.
+    Google(Box<ServiceAccount>, Account),
+}
+
+/// What a key comes to.
+pub(super) enum Usable {
+    /// It goes up as it is.
+    Plain,
+    /// This goes up in its place: a token that is kept.
+    Token(Rc<AccessToken>),
+    /// There is work to do first.
+    Costly(Costly),
+}
+
+/// Looks at what stands in a key's place: AWS keys sign, and Google's service accounts are exchanged for tokens.
+/// `from_request` tells keys that came with the request: their token endpoint is Google's alone.
+pub(super) fn look_at(
+    key: &[u8],
+    slug: Slug,
+    from_request: bool,
+    minted: &Minted,
+    now: u64,
+) -> Result<Usable, GatewayError> {
+    match slug {
+        Slug::AwsBedrock if !from_request && key.trim_ascii_start().starts_with(b"{") => {
+            match AwsCredential::parse(text(key, slug)?) {
+                Ok(AwsCredential::Keys(keys)) => Ok(Usable::Costly(Costly::Aws(keys))),
+                Ok(AwsCredential::ApiKey(_)) => Ok(Usable::Plain),
+                Err(error) => Err(GatewayError::unfit_key(slug.as_str(), error)),
+            }
+        }
+        Slug::GoogleVertexAi if key.len() >= SERVICE_ACCOUNT_MIN => {
+            let account = mint::account(key);
+            if let Some(token) = minted.fresh(&account, now) {
+                return Ok(Usable::Token(token));
+            }
+            let allowed = match from_request {
+                true => TokenUris::Google,
+                false => TokenUris::HttpsOrLoopback,
+            };
+            match VertexCredential::parse(text(key, slug)?, allowed) {
+                Ok(VertexCredential::ServiceAccount(found)) => {
+                    Ok(Usable::Costly(Costly::Google(found, account)))
+                }
+                Ok(VertexCredential::AccessToken(_)) => Ok(Usable::Plain),
+                Err(error) => Err(GatewayError::unfit_key(slug.as_str(), error)),
+            }
+        }
+        _ => Ok(Usable::Plain),
+    }
+}
+
+fn text(key: &[u8], slug: Slug) -> Result<&str, GatewayError> {
+    let unfit = |error| GatewayError::unfit_key(slug.as_str(), error);
+    std::str::from_utf8(key).map_err(unfit)
+}
+
+/// No service account is as short as this; access tokens mostly are.
+const SERVICE_ACCOUNT_MIN: usize = 512;
+
+/// The value in `Authorization`, for a request that pays by itself.
+pub(super) fn on_request(head: &RequestHead) -> &[u8] {
+    head.header("authorization").unwrap_or_default()
 }
 
 fn has_key(head: &RequestHead, entry: &ProviderEntry, tokens: &Tokens) -> bool {

@@ -122,6 +122,22 @@ impl GatewayError {
             .described(format!("The limit is {limit} bytes (data.body_max)"))
     }
 
+    /// Too many bodies are held in memory.
+    pub fn no_memory() -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(503, 2002, "Too many request bodies in memory")
+        }
+    }
+
+    /// A stored credential is none of its provider's.
+    pub fn unfit_key(provider: &str, reason: impl ToString) -> Self {
+        Self::new(400, 2005, "Failed to get response from provider").described(format!(
+            "The credential for {provider} is unfit: {}",
+            reason.to_string()
+        ))
+    }
+
     /// WebSockets are not served.
     pub fn no_upgrade() -> Self {
         Self::new(501, 2002, "Not implemented").described("WebSocket upgrades are not served")

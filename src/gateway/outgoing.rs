@@ -3,6 +3,7 @@
 use super::credential::{is_key, is_token};
 use super::plan::Step;
 use crate::http::{RequestFraming, RequestHead, write};
+use crate::providers::aws::{AwsKeys, Payload, SIGNATURE_HEADERS, Scope, Signature, Unsigned};
 use crate::providers::{goes_up, without_access_cookie};
 use crate::snapshot::Tokens;
 
@@ -13,8 +14,52 @@ pub(super) enum Key<'a> {
     OfRequest,
     /// One that the gateway puts there.
     Put(&'a [u8]),
+    /// A signature in several headers.
+    Signed(&'a Signature<'a>),
     /// None.
     None,
+}
+
+impl Key<'_> {
+    /// Whether a client's header gives way to one of a signature.
+    fn replaces(&self, name: &[u8]) -> bool {
+        matches!(self, Self::Signed(_))
+            && SIGNATURE_HEADERS
+                .iter()
+                .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+    }
+}
+
+/// Signs a request of a native path; its body is here as a whole.
+pub(super) fn sign<'k>(
+    keys: &'k AwsKeys,
+    head: &RequestHead,
+    step: &Step<'_>,
+    body: &[u8],
+    now: u64,
+) -> Option<Signature<'k>> {
+    let scope = Scope::of_path(step.rest)?;
+    let mut target = Vec::new();
+    step.target.write_path(&mut target);
+    let target = String::from_utf8(target).ok()?;
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let content_type = head.header("content-type");
+    let headers: Vec<(&str, &[u8])> = content_type
+        .map(|value| ("content-type", value))
+        .into_iter()
+        .collect();
+    Some(keys.sign(
+        scope,
+        &Unsigned {
+            method: head.method_str(),
+            host: &step.target.origin.authority,
+            path,
+            query,
+            headers: &headers,
+            payload: Payload::Whole(body),
+            time: now,
+        },
+    ))
 }
 
 /// Serialises the head: the client's method and headers, the step's target, the paying credential.
@@ -22,6 +67,7 @@ pub(super) fn write_head(
     head: &RequestHead,
     step: &Step<'_>,
     key: Key<'_>,
+    framing: RequestFraming,
     tokens: &Tokens,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.bytes().len() + 256);
@@ -37,7 +83,7 @@ pub(super) fn write_head(
         .is_some_and(|value| value.starts_with(b"AWS4-HMAC-SHA256"));
     let identity_coding = step.metered && !signed;
     for (name, value) in head.headers() {
-        if !goes_up(name) || head.is_hop_by_hop(name) {
+        if !goes_up(name) || head.is_hop_by_hop(name) || key.replaces(name) {
             continue;
         }
         if slug.is_key_header(name) {
@@ -74,7 +120,12 @@ pub(super) fn write_head(
     if let Key::Put(key) = key {
         write_key(&mut out, slug.slot(step.rest), key);
     }
-    match head.framing() {
+    if let Key::Signed(signature) = key {
+        for (name, value) in signature.headers() {
+            write::header(&mut out, name.as_bytes(), value.as_bytes());
+        }
+    }
+    match framing {
         RequestFraming::None => {}
         RequestFraming::Length(length) => {
             out.extend_from_slice(b"content-length: ");

@@ -198,6 +198,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         }),
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
         occupancy: Arc::default(),
+        buffered: AtomicUsize::new(0),
         open: AtomicUsize::new(0),
         open_max,
     });

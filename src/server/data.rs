@@ -11,7 +11,7 @@ use std::sync::mpsc::SyncSender;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::gateway::{Edge, Shared, Thread, serve};
+use crate::gateway::{Edge, Minted, Shared, Thread, serve};
 use crate::limits::{ACCEPT_PAUSE, DRAIN_CHECK, DRAIN_IDLE, LAST_WORDS};
 use crate::net::driver::{DriverChoice, Probe, Runtime};
 use crate::net::mailbox::{Inbox, Mailbox, Message};
@@ -70,6 +70,7 @@ async fn live(seat: Seat) -> bool {
         pool: Pool::new(seat.pool, seat.shared.occupancy.clone()),
         shared: seat.shared,
         mailbox: seat.mailbox,
+        minted: Minted::default(),
         records: RefCell::new(seat.records),
         counters: seat.counters,
         ids: RefCell::new(Ids::new(seat.index as u8, seat.run)),

@@ -1,6 +1,7 @@
 //! The real binary against the simulator, one module a capability.
 
 mod clocks;
+mod credentials;
 mod harness;
 mod http;
 mod lifecycle;
