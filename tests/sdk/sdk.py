@@ -74,7 +74,7 @@ def test_openai(base):
     # Retries of the SDK's own reach the provider each time.
     patient = client.with_options(max_retries=1)
     expect(openai.InternalServerError, lambda: patient.chat.completions.create(model="sim-status-503", messages=QUESTION))
-    wrong = openai.OpenAI(base_url=base.replace("/default", "/missing") + "/openai", api_key="k", max_retries=0)
+    wrong = openai.OpenAI(base_url=base.replace("/open", "/missing") + "/openai", api_key="k", max_retries=0)
     refused = expect(openai.BadRequestError, lambda: wrong.chat.completions.create(model="m", messages=QUESTION))
     assert refused.body[0]["code"] == 2001 if isinstance(refused.body, list) else "2001" in str(refused), refused.body
 
