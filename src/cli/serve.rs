@@ -9,22 +9,22 @@ use crate::telemetry::notice;
 /// Serves until a signal ends it.
 pub(super) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let environment = |name: &str| std::env::var(name).ok();
-    let (config, _) = config::load(&flags, &environment)?;
-    for warning in &config.warnings {
-        notice::say(format_args!("warning: {warning}"));
-    }
+    let (config, shown) = config::load(&flags, &environment)?;
+    super::warn(&config);
     let running = server::start(Start {
         config,
         reload: Box::new(move || {
-            config::load(&flags, &environment)
-                .map(|(config, _)| config)
-                .map_err(|error| error.to_string())
+            let (config, _) =
+                config::load(&flags, &environment).map_err(|error| error.to_string())?;
+            super::warn(&config);
+            Ok(config)
         }),
-        tokens: environment("RINGGATE_BOOTSTRAP_TOKEN")
+        tokens: environment(config::TOKEN_VARIABLE)
             .into_iter()
             .filter(|token| !token.is_empty())
             .collect(),
-    })?;
+    })
+    .map_err(|error| config::located(&shown, &error.to_string()))?;
     notice::say(running.summary());
     running.wait().map_err(Into::into)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -17,6 +17,8 @@ pub(super) struct Tally {
     first_byte: Histogram<u64>,
     first_event: Histogram<u64>,
     gap: Histogram<u64>,
+    /// When the last outcome came.
+    last: Instant,
 }
 
 /// One answered request.
@@ -84,6 +86,7 @@ impl Default for Tally {
             first_byte: histogram(),
             first_event: histogram(),
             gap: histogram(),
+            last: Instant::now(),
         }
     }
 }
@@ -91,6 +94,7 @@ impl Default for Tally {
 impl Tally {
     pub fn answered(&mut self, sample: &Sample) {
         self.requests += 1;
+        self.last = Instant::now();
         self.events += sample.events;
         self.bytes += sample.bytes;
         record(&mut self.latency, sample.latency);
@@ -104,10 +108,17 @@ impl Tally {
     }
 
     pub fn failed(&mut self, kind: String) {
+        self.last = Instant::now();
         *self.errors.entry(kind).or_default() += 1;
     }
 
+    /// When the last outcome came.
+    pub fn last(&self) -> Instant {
+        self.last
+    }
+
     pub fn add(&mut self, other: &Self) {
+        self.last = self.last.max(other.last);
         self.requests += other.requests;
         self.events += other.events;
         self.bytes += other.bytes;
@@ -182,11 +193,13 @@ impl fmt::Display for Report {
             ("first event", &self.first_event_us),
             ("event gap", &self.event_gap_us),
         ];
-        writeln!(
-            f,
-            "{:12} {:>9} {:>9} {:>9} {:>9} {:>9}  (us)",
-            "", "p50", "p90", "p99", "p99.9", "max"
-        )?;
+        if self.requests > 0 {
+            writeln!(
+                f,
+                "{:12} {:>9} {:>9} {:>9} {:>9} {:>9}  (us)",
+                "", "p50", "p90", "p99", "p99.9", "max"
+            )?;
+        }
         for (name, values) in lines.into_iter().filter(|(_, values)| values.count > 0) {
             let Percentiles {
                 p50,

@@ -102,11 +102,6 @@ impl Threads {
             // An armed accept ends by the shutdown of its socket and by nothing else; one already shut is as good.
             let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Read);
         }
-        self.join();
-    }
-
-    /// Waits for the threads.
-    pub(super) fn join(self) {
         for handle in self.handles {
             // A panic there was contained or has been reported by the hook.
             let _ = handle.join();
