@@ -197,5 +197,22 @@ mod tests {
         assert_eq!(value["timings_us"]["own"], 42);
         assert_eq!(value["code"], 2005);
         assert_eq!(value["model"], "a b\n");
+        let names = |value: &Value| {
+            let object = value.as_object().expect("an object");
+            object.keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        // What log shippers are configured with: a name that goes or changes breaks them.
+        assert_eq!(
+            names(&value),
+            "answered_model attempts client code detail end gateway id method model path provider request_bytes response_bytes reused status time timings_us usage"
+        );
+        assert_eq!(
+            names(&value["timings_us"]),
+            "connect dns own own_request own_response stream tcp tls total upstream"
+        );
+        assert_eq!(
+            names(&value["usage"]),
+            "cache_write cached_input input output reasoning total"
+        );
     }
 }
