@@ -294,15 +294,25 @@ impl Sources<'_> {
     fn gateways(&mut self) -> Vec<GatewayConfig> {
         let mut declared = Vec::new();
         for id in self.names_below("gateways") {
-            let key = format!("gateways.{id}.authentication");
-            let authentication = match self.file_entry(&key) {
-                Some(_) => self.one(&key, "", value::boolean),
-                None => None,
-            };
+            let authentication = self.authentication(&id);
             self.warn_of_idle("gateways", &id, &GATEWAY_KEYS[1..]);
             declared.push(GatewayConfig { id, authentication });
         }
+        if !declared.iter().any(|gateway| gateway.id == DEFAULT_GATEWAY) {
+            self.authentication(DEFAULT_GATEWAY);
+        }
         declared
+    }
+
+    fn authentication(&mut self, gateway: &str) -> Option<bool> {
+        let key = format!("gateways.{gateway}.authentication");
+        let demanded = self.optional(&key, "as soon as there is a token", value::boolean);
+        if demanded == Some(true) && (self.environment)(TOKEN_VARIABLE).is_none() {
+            self.warnings.push(format!(
+                "{key} = true, but there is no token: set {TOKEN_VARIABLE}, or nobody can enter"
+            ));
+        }
+        demanded
     }
 
     /// Keys that are known and not yet built.
@@ -714,8 +724,15 @@ mod tests {
 
     #[test]
     fn a_gateway_without_settings_is_declared_too() {
-        let (config, _) = read(Flags::default(), &[], "[gateways.prod]\n").expect("right");
+        let (config, shown) = read(Flags::default(), &[], "[gateways.prod]\n").expect("right");
         assert_eq!(config.gateways.len(), 1);
+        let default = shown
+            .iter()
+            .find(|shown| shown.key == "gateways.default.authentication");
+        assert_eq!(
+            default.expect("shown").value,
+            "(as soon as there is a token)"
+        );
         assert_eq!(
             (
                 config.gateways[0].id.as_str(),
@@ -793,7 +810,11 @@ mod tests {
         let spending = open.replace("[data]", "[data]\nhouse_keys_unauthenticated = true");
         assert!(warnings(&token, &spending).contains("spends your money"));
         let shut = format!("{keys}[gateways.default]\nauthentication = true\n");
-        assert_eq!(warnings(&[], &shut), "");
+        assert_eq!(warnings(&token, &shut), "");
+        assert_eq!(
+            warnings(&[], &shut),
+            "gateways.default.authentication = true, but there is no token: set RINGGATE_BOOTSTRAP_TOKEN, or nobody can enter"
+        );
         assert_eq!(warnings(&[], &keys.replace("0.0.0.0", "127.0.0.1")), "");
     }
 
