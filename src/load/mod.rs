@@ -219,9 +219,7 @@ pub fn run(
             .map_err(|_| io::Error::other("a thread of the run panicked"))??;
         total.add(&tally);
     }
-    // Answers come after the last request was sent too: what an overloaded server still owes takes time as well.
-    let ended = Instant::now().min(shared.end).max(total.last());
-    let counted = ended.saturating_duration_since(shared.counted_from);
+    let counted = total.time(shared.counted_from, shared.end, Instant::now());
     Ok(total.report(counted, options.rate))
 }
 

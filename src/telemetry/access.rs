@@ -41,7 +41,8 @@ fn write_text(out: &mut String, record: &Record) {
         record.gateway.as_deref().unwrap_or("-"),
         record.provider.as_deref().unwrap_or("-"),
     );
-    if let Some(model) = &record.model {
+    // The path's model, or else the one that the answer names.
+    if let Some(model) = record.model.as_ref().or(record.answered_model.as_ref()) {
         let _ = write!(out, " model={}", printable(model));
     }
     let _ = write!(
@@ -186,6 +187,18 @@ mod tests {
             record.id
         );
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn the_answers_model_is_shown_where_the_path_names_none() {
+        let mut out = String::new();
+        let record = Record {
+            model: None,
+            answered_model: Some("gpt-4o-2026".into()),
+            ..record()
+        };
+        write_line(&mut out, &record, Format::Text);
+        assert!(out.contains(" model=gpt-4o-2026 "), "{out}");
     }
 
     #[test]
