@@ -222,6 +222,10 @@ pub const PROXY_V2_BODY_MAX: usize = 512;
 
 /// Requests of the open loop that may wait for a free connection of one thread.
 pub const LOAD_QUEUE_MAX: usize = 1 << 20;
+
+/// How long a schedule with nothing due sleeps before it looks whether the run was stopped: what Ctrl-C may take.
+pub const LOAD_STOP_CHECK: Duration = Duration::from_millis(50);
+
 /// How late the schedule's timer may fire by its grain alone.
 pub const LOAD_LAG: Duration = Duration::from_millis(2);
 // --- meter ---

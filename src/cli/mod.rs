@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod environment;
+mod interrupt;
 mod load;
 mod serve;
 mod sim;
@@ -10,6 +11,9 @@ mod sim;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::telemetry::notice;
 
 /// A self-hosted AI gateway for bare-metal Linux.
 #[derive(Debug, Parser)]
@@ -30,23 +34,35 @@ enum Subcommands {
     /// Put load on an OpenAI- or Anthropic-shaped endpoint
     Load(crate::load::Options),
     /// Run the provider simulator alone
+    #[command(after_help = crate::sim::directives::HELP)]
     Sim(crate::sim::Options),
 }
 
 /// Parses the command line and runs the command. Exit code 2: it could not be started as asked.
 pub fn run() -> ExitCode {
     let result = match Command::parse().command {
-        Subcommands::Serve(options) => serve::run(options),
-        Subcommands::Demo(options) => demo::run(options),
-        Subcommands::Check(flags) => check::run(&flags),
+        Subcommands::Serve(options) => serve::run(options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Demo(options) => demo::run(options).map(|()| ExitCode::SUCCESS),
+        Subcommands::Check(flags) => check::run(&flags).map(|()| ExitCode::SUCCESS),
         Subcommands::Load(options) => load::run(&options),
-        Subcommands::Sim(options) => sim::run(&options),
+        Subcommands::Sim(options) => sim::run(&options).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ringgate: {error}");
-            ExitCode::from(2)
-        }
+    result.unwrap_or_else(|error| {
+        eprintln!("ringgate: {error}");
+        ExitCode::from(2)
+    })
+}
+
+/// What deserves a second look in a configuration and in the environment beside it.
+fn warnings(config: &Config) -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut warnings = config::unknown_variables(names);
+    warnings.extend(config.warnings.iter().cloned());
+    warnings
+}
+
+fn warn(config: &Config) {
+    for warning in warnings(config) {
+        notice::say(format_args!("warning: {warning}"));
     }
 }

@@ -25,21 +25,20 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
         no_token_file,
     } = options;
     let variable = |name: &str| std::env::var(name).ok();
-    let (config, _) = config::load(&flags, &variable)?;
-    for warning in &config.warnings {
-        notice::say(format_args!("warning: {warning}"));
-    }
+    let (config, shown) = config::load(&flags, &variable)?;
+    super::warn(&config);
     let running = server::start(Start {
         config,
         reload: Box::new(move || {
-            config::load(&flags, &variable)
-                .map(|(config, _)| config)
-                .map_err(|error| error.to_string())
+            let (config, _) = config::load(&flags, &variable).map_err(|error| error.to_string())?;
+            super::warn(&config);
+            Ok(config)
         }),
         bootstrap: environment::bootstrap_token()?,
         master_key: environment::master_key()?,
         token_file: !no_token_file,
-    })?;
+    })
+    .map_err(|error| config::located(&shown, &error.to_string()))?;
     let summary = running.summary();
     notice::say(summary);
     if let Some(token) = &summary.first_token {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use file::{GATEWAY_KEYS, parse_file};
-pub use load::{Origin, Shown, load};
+pub use load::{Origin, Shown, load, located, unknown_variables};
 pub use secret::{Secret, SecretError, SecretSource};
 
 use crate::net::origin;
@@ -198,28 +198,28 @@ impl GatewayConfig {
 /// The flags that `serve`, `check` and `demo` share. Each also stands in the environment as `RINGGATE_*` and in the file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
-    /// Configuration file (TOML)
+    /// Configuration file (TOML) [env: RINGGATE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to serve on; may be repeated [default: 127.0.0.1:8787]
+    /// Address to serve on; may be repeated [env: RINGGATE_LISTEN] [default: 127.0.0.1:8787]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
-    /// Address of the management listener [default: 127.0.0.1:8788]
+    /// Address of the management listener [env: RINGGATE_MANAGEMENT_LISTEN] [default: 127.0.0.1:8788]
     #[arg(long, value_name = "ADDR")]
     pub management_listen: Option<String>,
-    /// Where state is kept [default: ./ringgate-data]
+    /// Where state is kept [env: RINGGATE_DATA_DIR] [default: ./ringgate-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Data threads; 0: one a core [default: 0]
+    /// Data threads; 0: one a core [env: RINGGATE_THREADS] [default: 0]
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,
-    /// auto, epoll or uring [default: auto]
+    /// auto, epoll or uring [env: RINGGATE_DRIVER] [default: auto]
     #[arg(long, value_name = "DRIVER")]
     pub driver: Option<String>,
-    /// The account in every path [default: made at the first start]
+    /// The account in every path [env: RINGGATE_ACCOUNT_ID] [default: made at the first start]
     #[arg(long, value_name = "ID")]
     pub account_id: Option<String>,
-    /// text, json or off [default: text]
+    /// text, json or off [env: RINGGATE_ACCESS_LOG] [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub access_log: Option<String>,
 }

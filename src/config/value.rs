@@ -51,6 +51,15 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     }
 }
 
+/// A file that can be read now: found out here, where its line can be told.
+pub(super) fn readable(text: &str) -> Parsed<PathBuf> {
+    let path = path(text)?;
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("{text}: {error}")),
+    }
+}
+
 /// `250ms`, `10s`, `5m`, `1h`, or whole seconds; at least a millisecond, at most a week.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
     const WEEK: u64 = 7 * 24 * 3600 * 1000;

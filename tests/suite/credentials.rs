@@ -45,7 +45,10 @@ fn kept_aws_keys_sign_what_the_gateway_sends() {
                     && authorization.contains("/eu-west-1/bedrock/aws4_request"),
                 "{authorization}"
             );
-            assert_ne!(sent_header(&request, "x-amz-date"), Some("19700101T000000Z"));
+            assert_ne!(
+                sent_header(&request, "x-amz-date"),
+                Some("19700101T000000Z")
+            );
         }
         // A body in chunks is signed as a whole and goes up with its length.
         let mut client = gateway.connect();
@@ -70,7 +73,12 @@ fn kept_aws_keys_sign_what_the_gateway_sends() {
             "",
             CONVERSE,
         ));
-        assert_eq!(refused.status, 403, "the simulator knows the secret: {}", refused.text());
+        assert_eq!(
+            refused.status,
+            403,
+            "the simulator knows the secret: {}",
+            refused.text()
+        );
     }
 }
 
@@ -81,7 +89,10 @@ fn a_credential_of_another_form_is_an_error_that_does_not_repeat_it() {
         .replace("{sim}", &simulator.addr().to_string());
     let gateway = Setup::default()
         .with(&lines)
-        .env("TEST_AWS", r#"{"accessKeyId":"AKID","secretAccessKey":"very-secret","regio"#)
+        .env(
+            "TEST_AWS",
+            r#"{"accessKeyId":"AKID","secretAccessKey":"very-secret","regio"#,
+        )
         .start();
     let answer = gateway.send(&post(
         "aws-bedrock/bedrock-runtime/us-east-1/model/m/converse",
@@ -113,7 +124,10 @@ fn token_endpoint(life: u64, status: u16) -> (SocketAddr, Arc<AtomicUsize>) {
             // Long enough that others ask meanwhile.
             std::thread::sleep(std::time::Duration::from_millis(100));
             let body = json!({"access_token": format!("ya29.token-{number}"), "expires_in": life, "token_type": "Bearer"}).to_string();
-            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
             stream.write_all(head.as_bytes()).expect("written");
             stream.write_all(body.as_bytes()).expect("written");
         }
@@ -199,12 +213,23 @@ fn an_account_that_comes_with_a_request_may_name_googles_endpoint_alone() {
     let gateway = vertex("ya29.short", &simulator, "auto");
     let header = format!("Authorization: Bearer {account}\r\n");
     let answer = gateway.send(&post(VERTEX, &header, CONTENTS));
-    assert_eq!((answer.status, answer.code()), (400, 2005), "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.code()),
+        (400, 2005),
+        "{}",
+        answer.text()
+    );
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     // An access token goes up as it is, the client's and the instance's.
-    for (header, token) in [("", "ya29.short"), ("Authorization: Bearer ya29.mine\r\n", "ya29.mine")] {
+    for (header, token) in [
+        ("", "ya29.short"),
+        ("Authorization: Bearer ya29.mine\r\n", "ya29.mine"),
+    ] {
         assert_eq!(gateway.send(&post(VERTEX, header, CONTENTS)).status, 200);
         let request = received(&simulator).pop().expect("a request");
-        assert_eq!(sent_header(&request, "authorization"), Some(&*format!("Bearer {token}")));
+        assert_eq!(
+            sent_header(&request, "authorization"),
+            Some(&*format!("Bearer {token}"))
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ringgate::providers::Slug;
 use ringgate::sim;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -112,6 +113,22 @@ impl Setup {
             "custom-sim",
         ] {
             let _ = writeln!(config, "[providers.{provider}]\nbase_url = \"{url}\"");
+        }
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
+    /// Every provider of the table at `url`, each with `lines` more, and `custom-sim`.
+    pub fn every(url: &str, lines: &str) -> Self {
+        let mut config = String::new();
+        for slug in Slug::ALL {
+            let name = match slug {
+                Slug::Custom => "custom-sim",
+                slug => slug.as_str(),
+            };
+            let _ = writeln!(config, "[providers.{name}]\nbase_url = \"{url}\"\n{lines}");
         }
         Self {
             config,

@@ -45,6 +45,70 @@ fn health_readiness_and_metrics_are_told() {
     assert!(part("own") > 0 && part("upstream") > 0);
 }
 
+/// The text format as Prometheus's own parser reads it.
+#[test]
+fn the_metrics_page_is_in_prometheus_format() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator).start();
+    gateway.send(&chat("gpt-4o", false));
+    gateway.access.record("/v1/acc");
+    let answer = gateway.manage("/metrics");
+    let kind = answer.header("content-type").expect("a type");
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    let page = answer.text();
+    assert!(page.ends_with('\n'));
+    let name_is_right = |name: &str| {
+        let right = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        name.starts_with("ringgate_") && name.chars().all(right)
+    };
+    let (mut family, mut kinds) = (String::new(), std::collections::HashMap::new());
+    let mut buckets: Vec<f64> = Vec::new();
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').expect("a text");
+            assert!(name_is_right(name) && !help.is_empty(), "{line}");
+            family = name.to_owned();
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a type");
+            assert_eq!(name, family, "HELP and TYPE go together");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
+            assert!(
+                kinds.insert(name.to_owned(), kind.to_owned()).is_none(),
+                "{name} twice"
+            );
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            buckets.clear();
+        } else {
+            let (series, value) = line.rsplit_once(' ').expect("a value");
+            let value: f64 = value.parse().expect("a number");
+            let (name, label) = match series.split_once('{') {
+                Some((name, label)) => (name, label.strip_suffix('}').expect("a brace")),
+                None => (series, ""),
+            };
+            assert!(name_is_right(name) && name.starts_with(&family), "{line}");
+            match (kinds[&family].as_str(), name.strip_prefix(&*family)) {
+                ("histogram", Some("_bucket")) => {
+                    assert!(label.starts_with("le=\""), "{line}");
+                    assert!(buckets.last().is_none_or(|last| *last <= value), "{line}");
+                    buckets.push(value);
+                }
+                ("histogram", Some("_count")) => {
+                    assert_eq!(Some(&value), buckets.last(), "+Inf counts all");
+                }
+                ("histogram", rest) => assert_eq!(rest, Some("_sum"), "{line}"),
+                (_, rest) => assert_eq!(rest, Some(""), "{line}"),
+            }
+        }
+    }
+    for name in [
+        "requests_total",
+        "own_latency_seconds",
+        "input_tokens_total",
+    ] {
+        assert!(kinds.contains_key(&format!("ringgate_{name}")), "{name}");
+    }
+}
+
 #[test]
 fn a_drain_lets_streams_finish_and_exits_cleanly() {
     for driver in DRIVERS {
@@ -222,6 +286,23 @@ fn check_prints_each_value_with_its_origin() {
         text.contains("warning: ") && text.contains("gateways.x.cache_ttl has no effect yet"),
         "{text}"
     );
+    assert_eq!(line("(file)"), format!("(file) {path} --config"));
+    // A key that is not there is told with its line; a misspelt variable is told too.
+    std::fs::write(
+        &file,
+        "[providers.openai]\napi_key = \"env:NOT_SET_HERE\"\n",
+    )
+    .expect("written");
+    let output = ringgate(&["check", "--config", path], &[("RINGGATE_LISEN", "x")]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text.contains(&format!(
+            "{path}:2: providers.openai.api_key: environment variable NOT_SET_HERE"
+        )),
+        "{text}"
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the nearest is RINGGATE_LISTEN"));
 }
 
 #[test]
@@ -787,9 +868,184 @@ fn the_demo_prints_a_command_that_streams() {
         .take_while(|line| !line.contains("Ctrl-C"))
         .collect();
     assert!(printed.iter().any(|line| line.contains("/metrics")));
+    // The first access line has the tokens in it: the printed command asks for them.
+    let access = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find(|line| line.contains(" POST "));
+    let access = access.expect("an access line");
+    for part in [
+        " 200 ",
+        "provider=openai",
+        "own=",
+        "upstream=",
+        "tokens=",
+        "end=complete",
+    ] {
+        assert!(access.contains(part), "{part}: {access}");
+    }
+    // Every provider fails in its own way.
+    let token = command
+        .lines()
+        .find(|line| line.contains("cf-aig-authorization"));
+    let token = token
+        .and_then(|line| line.split('\'').nth(1))
+        .expect("a token");
+    let base = command
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split("/openai").next());
+    let (address, base) = base
+        .and_then(|base| base.split_once('/'))
+        .expect("a base URL");
+    let failures = [
+        ("anthropic/v1/messages", "/error/type"),
+        (
+            "google-ai-studio/v1beta/models/m+sim-status-429:generateContent",
+            "/error/status",
+        ),
+        (
+            "aws-bedrock/bedrock-runtime/us-east-1/model/m+sim-status-429/converse",
+            "/message",
+        ),
+        (
+            "azure-openai/r/m+sim-status-429/chat/completions",
+            "/error/code",
+        ),
+        ("workers-ai/@cf/m+sim-status-429", "/errors/0/code"),
+        ("mistral/v1/chat/completions", "/object"),
+        ("grok/v1/chat/completions", "/code"),
+        ("openrouter/chat/completions", "/error/metadata"),
+        ("groq/chat/completions", "/error/type"),
+        ("cohere/v2/chat", "/message"),
+        ("replicate/predictions", "/title"),
+    ];
+    for (path, pointer) in failures {
+        let mut client = Client::connect(address.parse().expect("an address"));
+        let body = r#"{"model":"m+sim-status-429","messages":[],"contents":[]}"#;
+        let request = format!(
+            "POST /{base}/{path} HTTP/1.1\r\nHost: g\r\n{token}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write(request.as_bytes());
+        let answer = client.answer();
+        assert_eq!(answer.status, 429, "{path}");
+        assert!(
+            answer.json().pointer(pointer).is_some(),
+            "{path}: {}",
+            answer.text()
+        );
+    }
+    // A second one is told what to change.
+    let address = command
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next());
+    let second = ringgate(&["demo", "--listen", address.expect("an address")], &[]);
+    let text = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(
+        text.contains("--listen") && text.contains("in use"),
+        "{text}"
+    );
+    assert!(second.stdout.is_empty(), "nothing was promised");
     // SAFETY: kill(2) on a child of ours that was not waited for.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
     assert!(child.wait().expect("a child").success());
     let folder = std::env::temp_dir().join(format!("ringgate-demo-{}", child.id()));
     assert!(!folder.exists());
+}
+
+#[test]
+fn the_simulator_and_the_load_generator_work_from_the_command_line() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(["sim", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    let stdout = child.stdout.take().expect("stdout");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
+    let first = lines.next().expect("a line").expect("text");
+    let url = first
+        .strip_prefix("simulator on ")
+        .expect("the address")
+        .to_owned();
+    let base = format!("{url}/v1");
+    let output = ringgate(
+        &[
+            "load",
+            &base,
+            "-n",
+            "50",
+            "-c",
+            "2",
+            "--stream",
+            "--model",
+            "sim-tokens-5",
+        ],
+        &[],
+    );
+    assert!(output.status.success());
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    assert_eq!(report["requests"], 50);
+    assert!(
+        report["events"]
+            .as_u64()
+            .is_some_and(|events| events >= 250),
+        "{report}"
+    );
+    for times in [
+        "latency_us",
+        "first_byte_us",
+        "first_event_us",
+        "event_gap_us",
+    ] {
+        for part in ["count", "mean", "p50", "p90", "p99", "p999", "max"] {
+            assert!(report[times][part].is_number(), "{times} {part}: {report}");
+        }
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("50 requests") && text.contains("first event"),
+        "{text}"
+    );
+    // Nothing answered is a failure, with its reason.
+    let output = ringgate(
+        &["load", &base, "-n", "3", "--model", "sim-status-500"],
+        &[],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("error: status 500: 3"));
+    let output = ringgate(&["load", "127.0.0.1:1"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    // Ctrl-C ends both: the load with its report, the simulator cleanly.
+    let load = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(["load", &base, "--duration", "3600", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    let stats = url
+        .strip_prefix("http://")
+        .expect("http")
+        .parse()
+        .expect("an address");
+    eventually("requests of the load", || {
+        let mut client = Client::connect(stats);
+        client.write(b"GET /sim/stats HTTP/1.1\r\nHost: s\r\n\r\n");
+        client.answer().json()["requests"]
+            .as_u64()
+            .filter(|count| *count > 60)
+    });
+    // SAFETY: kill(2) on children of ours that were not waited for.
+    unsafe { libc::kill(load.id() as libc::pid_t, libc::SIGINT) };
+    let output = load.wait_with_output().expect("a child");
+    assert!(output.status.success());
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(
+        report["requests"].as_u64().is_some_and(|count| count > 0),
+        "{report}"
+    );
+    // SAFETY: as above.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+    assert!(child.wait().expect("a child").success());
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use ringgate::providers::Slug;
 use serde_json::Value;
 
 use crate::harness::{Setup, chat, eventually, post, received, sent_header, simulator};
@@ -23,36 +24,105 @@ fn every_method_and_every_byte_of_the_target_goes_up() {
 #[test]
 fn each_provider_is_reached_at_its_own_path() {
     let simulator = simulator();
-    let gateway = Setup::over(&simulator).start();
+    let gateway = Setup::every(&format!("http://{}", simulator.addr()), "").start();
+    let vertex = "v1/projects/p/locations/europe-west1/publishers/google/models/g:generateContent";
     let cases = [
         ("openai/chat/completions", "/v1/chat/completions"),
         ("openai/v1/chat/completions", "/v1/chat/completions"),
         ("anthropic/v1/messages", "/v1/messages"),
+        ("anthropic/messages", "/v1/messages"),
         (
-            "google-ai-studio/v1beta/models/gemini-2.5:generateContent",
-            "/v1beta/models/gemini-2.5:generateContent",
+            "google-ai-studio/v1/models/gemini-2.5:generateContent",
+            "/v1/models/gemini-2.5:generateContent",
         ),
         (
             "google/models/gemini-2.5:generateContent",
             "/v1beta/models/gemini-2.5:generateContent",
         ),
-        (
-            "groq/openai/v1/chat/completions",
-            "/openai/v1/chat/completions",
-        ),
-        ("groq/chat/completions", "/openai/v1/chat/completions"),
+        (&format!("google-vertex-ai/{vertex}"), &format!("/{vertex}")),
+        (&format!("google-vertex/{vertex}"), &format!("/{vertex}")),
         (
             "azure-openai/res/gpt-4o/chat/completions?api-version=2024-10-21",
             "/openai/deployments/gpt-4o/chat/completions",
+        ),
+        (
+            "azure/res/deployments/gpt-4o/chat/completions?api-version=2024-10-21",
+            "/openai/deployments/gpt-4o/chat/completions",
+        ),
+        (
+            "azure-openai/res/openai/v1/responses",
+            "/openai/v1/responses",
+        ),
+        (
+            "aws-bedrock/bedrock-runtime/us-east-1/model/us.anthropic.claude-v1%3A0/converse",
+            "/model/us.anthropic.claude-v1%3A0/converse",
+        ),
+        (
+            "bedrock/bedrock-mantle/us-east-1/anthropic/v1/messages",
+            "/anthropic/v1/messages",
         ),
         (
             "workers-ai/@cf/meta/llama-3",
             "/client/v4/accounts/acc/ai/run/@cf/meta/llama-3",
         ),
         (
-            "bedrock/bedrock-runtime/us-east-1/model/us.anthropic.claude-v1%3A0/converse",
-            "/model/us.anthropic.claude-v1%3A0/converse",
+            "workers-ai/run/@cf/meta/llama-3",
+            "/client/v4/accounts/acc/ai/run/@cf/meta/llama-3",
         ),
+        (
+            "workers-ai/v1/chat/completions",
+            "/client/v4/accounts/acc/ai/v1/chat/completions",
+        ),
+        ("groq/chat/completions", "/openai/v1/chat/completions"),
+        (
+            "groq/openai/v1/chat/completions",
+            "/openai/v1/chat/completions",
+        ),
+        ("grok/v1/chat/completions", "/v1/chat/completions"),
+        ("xai/chat/completions", "/v1/chat/completions"),
+        ("mistral/v1/chat/completions", "/v1/chat/completions"),
+        ("cohere/v1/chat", "/v1/chat"),
+        ("cohere/v2/chat", "/v2/chat"),
+        (
+            "cohere/compatibility/v1/embeddings",
+            "/compatibility/v1/embeddings",
+        ),
+        ("perplexity-ai/chat/completions", "/chat/completions"),
+        ("perplexity/v1/chat/completions", "/chat/completions"),
+        ("deepseek/chat/completions", "/chat/completions"),
+        ("cerebras/chat/completions", "/v1/chat/completions"),
+        ("openrouter/chat/completions", "/api/v1/chat/completions"),
+        ("openrouter/v1/chat/completions", "/api/v1/chat/completions"),
+        ("replicate/predictions", "/v1/predictions"),
+        (
+            "huggingface/bigcode/starcoder",
+            "/hf-inference/models/bigcode/starcoder",
+        ),
+        ("cartesia/tts/bytes", "/tts/bytes"),
+        (
+            "elevenlabs/v1/text-to-speech/v?output_format=mp3",
+            "/v1/text-to-speech/v",
+        ),
+        ("deepgram/v1/listen?model=nova", "/v1/listen"),
+        ("fal/fal-ai/fast-sdxl", "/fal-ai/fast-sdxl"),
+        (
+            "ideogram/v1/ideogram-v3/generate",
+            "/v1/ideogram-v3/generate",
+        ),
+        ("baseten/v1/chat/completions", "/v1/chat/completions"),
+        ("baseten/model/ab12", "/environments/production/predict"),
+        ("parallel/v1/tasks/runs", "/v1/tasks/runs"),
+        (
+            "fireworks/chat/completions",
+            "/inference/v1/chat/completions",
+        ),
+        ("adobe-firefly/v3/images/generate", "/v3/images/generate"),
+        (
+            "alibaba/chat/completions",
+            "/compatible-mode/v1/chat/completions",
+        ),
+        ("minimax/v1/chat/completions", "/v1/chat/completions"),
+        ("custom-sim/v1/models", "/v1/models"),
     ];
     for (path, upstream) in cases {
         gateway.send(&post(path, "", r#"{"messages":[]}"#));
@@ -63,9 +133,175 @@ fn each_provider_is_reached_at_its_own_path() {
             "{path}"
         );
     }
+    let reached: std::collections::BTreeSet<&str> = cases
+        .iter()
+        .filter_map(|(path, _)| path.split('/').next())
+        .collect();
+    for slug in Slug::ALL.into_iter().filter(|slug| *slug != Slug::Custom) {
+        for name in slug.names() {
+            assert!(reached.contains(name), "{name} has no case");
+        }
+    }
     let record = gateway.access.record("/v1/acc/default/bedrock/");
     assert_eq!(record["provider"], "aws-bedrock");
+    let record = gateway.access.record("/v1/acc/default/aws-bedrock/");
     assert_eq!(record["model"], "us.anthropic.claude-v1:0");
+}
+
+#[test]
+fn a_house_key_goes_where_its_provider_looks() {
+    let simulator = simulator();
+    let gateway = Setup::every(
+        &format!("http://{}", simulator.addr()),
+        "api_key = \"env:TEST_HOUSE_KEY\"",
+    )
+    .with("[data]\nhouse_keys_unauthenticated = true")
+    .env("TEST_HOUSE_KEY", "house-1")
+    .start();
+    let bearer = ("authorization", "Bearer house-1");
+    let cases = [
+        ("openai/v1/models", bearer),
+        ("anthropic/v1/messages", ("x-api-key", "house-1")),
+        (
+            "google-ai-studio/v1beta/models",
+            ("x-goog-api-key", "house-1"),
+        ),
+        ("google-ai-studio/v1beta/openai/models", bearer),
+        ("google-vertex-ai/v1/projects/p/locations/global/x", bearer),
+        ("azure-openai/r/d/x", ("api-key", "house-1")),
+        (
+            "aws-bedrock/bedrock-runtime/us-east-1/model/m/converse",
+            bearer,
+        ),
+        (
+            "aws-bedrock/bedrock-mantle/us-east-1/anthropic/v1/messages",
+            ("x-api-key", "house-1"),
+        ),
+        ("workers-ai/@cf/m", bearer),
+        ("groq/models", bearer),
+        ("grok/models", bearer),
+        ("mistral/v1/models", bearer),
+        ("cohere/v1/models", bearer),
+        ("perplexity-ai/chat/completions", bearer),
+        ("deepseek/models", bearer),
+        ("cerebras/models", bearer),
+        ("openrouter/models", bearer),
+        ("replicate/predictions", bearer),
+        ("huggingface/o/m", bearer),
+        ("cartesia/tts/bytes", ("x-api-key", "house-1")),
+        ("elevenlabs/v1/voices", ("xi-api-key", "house-1")),
+        ("deepgram/v1/listen", ("authorization", "Token house-1")),
+        ("fal/x", ("authorization", "Key house-1")),
+        ("ideogram/generate", ("api-key", "house-1")),
+        ("baseten/v1/models", bearer),
+        ("baseten/model/m", ("authorization", "Api-Key house-1")),
+        ("parallel/v1/tasks/runs", ("x-api-key", "house-1")),
+        ("fireworks/models", bearer),
+        ("adobe-firefly/v3/x", bearer),
+        ("alibaba/models", bearer),
+        ("minimax/models", bearer),
+        ("custom-sim/x", bearer),
+    ];
+    let keys = [
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "api-key",
+        "xi-api-key",
+    ];
+    for (path, (header, value)) in cases {
+        gateway.send(&post(
+            path,
+            "cf-aig-authorization: Bearer rg-test\r\n",
+            "{}",
+        ));
+        let requests = received(&simulator);
+        let sent = requests.last().expect("a request");
+        for name in keys {
+            let expected = (name == header).then_some(value);
+            assert_eq!(sent_header(sent, name), expected, "{path}: {name}");
+        }
+    }
+    let named = cases
+        .iter()
+        .filter_map(|(path, _)| Slug::parse(path.split('/').next()?));
+    let named: std::collections::HashSet<Slug> = named.collect();
+    assert_eq!(
+        named.len(),
+        Slug::ALL.len() - 1,
+        "every provider has a case"
+    );
+    // The Anthropic SDK against x.ai and against Bedrock puts its key elsewhere than they look.
+    let moved = [
+        (
+            "grok/v1/messages",
+            "x-api-key: k1",
+            ("authorization", "Bearer k1"),
+        ),
+        (
+            "bedrock/bedrock-mantle/us-east-1/anthropic/v1/messages",
+            "Authorization: Bearer k1",
+            ("x-api-key", "k1"),
+        ),
+    ];
+    for (path, given, (header, value)) in moved {
+        let headers = format!("cf-aig-authorization: rg-test\r\n{given}\r\n");
+        gateway.send(&post(path, &headers, "{}"));
+        let requests = received(&simulator);
+        let sent = requests.last().expect("a request");
+        for name in keys {
+            let expected = (name == header).then_some(value);
+            assert_eq!(sent_header(sent, name), expected, "{path}: {name}");
+        }
+    }
+}
+
+#[test]
+fn configured_base_urls_and_custom_providers_are_followed() {
+    let simulator = simulator();
+    let address = simulator.addr();
+    let lines = format!(
+        "[providers.openai]\nbase_url = \"http://{address}/proxy/v4/\"
+[providers.groq]\nbase_url = \"http://{address}/groq\"
+[providers.workers-ai]\nbase_url = \"http://{address}/workers\"
+[providers.anthropic]\nbase_url = \"http://localhost:{}/v1\"
+[providers.custom-a]\nbase_url = \"http://{address}/api/v2\"
+[providers.\"custom-b.1_x\"]\nbase_url = \"http://{address}\"",
+        address.port()
+    );
+    let gateway = Setup::default().with(&lines).start();
+    let cases = [
+        ("openai/chat/completions", "/proxy/v4/chat/completions"),
+        ("openai/v4/models", "/proxy/v4/models"),
+        ("groq/chat/completions", "/groq/v1/chat/completions"),
+        ("workers-ai/run/@cf/m", "/workers/@cf/m"),
+        ("anthropic/v1/messages", "/v1/messages"),
+        ("anthropic/messages", "/v1/messages"),
+        ("custom-a/v2/things", "/api/v2/things"),
+        ("custom-a/things", "/api/v2/things"),
+        ("custom-b.1_x/v1/models", "/v1/models"),
+        ("custom-b.1_x", "/"),
+        ("custom-b.1_x/", "/"),
+    ];
+    for (path, upstream) in cases {
+        gateway.send(&post(path, "Authorization: Bearer mine\r\n", "{}"));
+        let requests = received(&simulator);
+        let sent = requests.last().expect("a request");
+        assert_eq!(sent["path"], upstream, "{path}");
+        // The host is the one that is really spoken to, and the key goes along as it came.
+        let host = match path.starts_with("anthropic") {
+            true => format!("localhost:{}", address.port()),
+            false => address.to_string(),
+        };
+        assert_eq!(sent_header(sent, "host"), Some(&*host), "{path}");
+        assert_eq!(
+            sent_header(sent, "authorization"),
+            Some("Bearer mine"),
+            "{path}"
+        );
+    }
+    let unknown = gateway.send(&post("custom-c/x", "", "{}"));
+    assert_eq!((unknown.status, unknown.code()), (400, 2008));
 }
 
 #[test]
