@@ -4,10 +4,14 @@
 mod accounts;
 mod answer;
 mod audit;
+mod custom_providers;
+mod domains;
 mod gateways;
 mod openapi;
 mod operation;
+mod prices;
 pub mod publish;
+mod routes;
 mod schema;
 mod serve;
 mod tokens;
@@ -34,7 +38,11 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
     [
         accounts::OPERATIONS,
         audit::OPERATIONS,
+        custom_providers::OPERATIONS,
+        domains::OPERATIONS,
         gateways::OPERATIONS,
+        prices::OPERATIONS,
+        routes::OPERATIONS,
         tokens::USER,
         tokens::ACCOUNT,
     ]

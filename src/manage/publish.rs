@@ -14,9 +14,10 @@ use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
 use crate::seal::{Sealed, Sealer};
 use crate::snapshot::{
-    Clocks, Gateway, Map, ProviderEntry, Published, Settings, Sharded, Snapshot, StoredKey, Token,
-    Tokens,
+    Clocks, Gateway, Map, ProviderEntry, Published, Route, Settings, Sharded, Snapshot, StoredKey,
+    Token, Tokens,
 };
+use crate::telemetry::notice;
 
 /// Why a configuration cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +215,7 @@ fn gateway(row: &gateways::Row, database: &Connection) -> Result<Gateway, Publis
         byok_only: row.is_on("byok_only"),
         prefer_stored_keys: row.is_on("prefer_stored_keys"),
         keys: stored_keys(&row.id, database)?.into(),
+        routes: routes(&row.id, database)?,
     })
 }
 
@@ -236,6 +238,37 @@ fn stored_keys(gateway: &str, database: &Connection) -> Result<Vec<Arc<StoredKey
         }))
     })?;
     Ok(keys.collect::<rusqlite::Result<Vec<_>>>()?)
+}
+
+/// The routes of a gateway in their deployed versions. Every stored version was checked when it was taken; one that a later
+/// program reads otherwise must not keep it from starting.
+fn routes(gateway: &str, database: &Connection) -> Result<Map<Box<str>, Arc<Route>>, PublishError> {
+    let query = "SELECT r.id, r.name, v.id, v.elements FROM routes r
+        JOIN route_deployments d ON d.route_id = r.id
+            AND d.number = (SELECT max(number) FROM route_deployments WHERE route_id = r.id)
+        JOIN route_versions v ON v.id = d.version_id
+        WHERE r.gateway_id = ?1";
+    let mut statement = database.prepare_cached(query)?;
+    let mut rows = statement.query([gateway])?;
+    let mut routes = Map::default();
+    while let Some(row) = rows.next()? {
+        let text = |index| row.get::<_, String>(index);
+        let (name, elements) = (text(1)?, text(3)?);
+        let Some(graph) = super::routes::stored_graph(&elements) else {
+            notice::say(format_args!(
+                "gateway {gateway:?}: the deployed version of route {name:?} cannot be read; save it anew"
+            ));
+            continue;
+        };
+        let route = Route {
+            id: text(0)?.into(),
+            name: name.as_str().into(),
+            version_id: text(2)?.into(),
+            graph,
+        };
+        routes.insert(name.into(), Arc::new(route));
+    }
+    Ok(routes)
 }
 
 fn domains(database: &Connection) -> Result<Map<Box<str>, Arc<str>>, PublishError> {
@@ -348,6 +381,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
                 byok_only: false,
                 prefer_stored_keys: false,
                 keys: Box::default(),
+                routes: Map::default(),
             })
         }),
         trusted_proxies: data.trusted_proxies.clone(),
