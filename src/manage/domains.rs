@@ -268,7 +268,7 @@ mod tests {
             "bücher.example",
             "*.example",
             &format!("{}.example", "x".repeat(64)),
-            &"a.".repeat(127),
+            &"a.".repeat(128),
         ] {
             assert_eq!(hostname(wrong), None, "{wrong}");
         }

@@ -651,7 +651,179 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::{Flags, load};
+    use crate::manage::{Declared, Office, call_as_operator, office, publish};
+    use crate::seal::Sealer;
+    use crate::snapshot::{Gateway, Published};
+    use crate::store::Database;
+
+    /// An instance without listeners, with a gateway `g`.
+    struct Instance {
+        office: Office,
+        database: Database,
+        published: Published,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Instance {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (config, _) = load(&Flags::default(), &|_| None).expect("a configuration");
+            let sealer = Sealer::create(&folder.path().join("master-key")).expect("a key");
+            let declared = Declared::of(&config).expect("declared");
+            let office = office("acc", Arc::new(sealer), declared);
+            let database = Database::open(folder.path()).expect("opened");
+            let published = Published::new(snapshot(&office, &database));
+            let mut instance = Self {
+                office,
+                database,
+                published,
+                _folder: folder,
+            };
+            let settings = json!({
+                "id": "g", "cache_invalidate_on_update": true, "cache_ttl": 0, "collect_logs": true,
+                "rate_limiting_interval": 0, "rate_limiting_limit": 0,
+            });
+            instance.call("POST", "", settings);
+            instance
+        }
+
+        fn call(&mut self, method: &str, path: &str, body: Value) -> Value {
+            let path = format!("/accounts/acc/ai-gateway/gateways{path}");
+            let body = (!body.is_null()).then_some(body);
+            let found = crate::manage::find(method, &path).expect("an operation");
+            let parts = super::super::operation::Parts {
+                caller: super::super::operation::Caller::Operator,
+                address: None,
+                host: None,
+                parameters: found.parameters,
+                pairs: Vec::new(),
+                body,
+            };
+            let (office, database) = (&self.office, &mut self.database);
+            let published = Some(&self.published);
+            let (outcome, _) =
+                crate::manage::run(found.operation, parts, office, published, database);
+            match outcome.expect("done") {
+                Answer::Result(value) | Answer::Raw(value) => value,
+                Answer::Page { items, .. } => items.into(),
+            }
+        }
+
+        /// The gateway as published; a snapshot built anew has the same routes.
+        fn gateway(&self) -> Arc<Gateway> {
+            let current = self.published.load_full();
+            let gateway = current.gateways.get("g").expect("published").clone();
+            let anew = snapshot(&self.office, &self.database);
+            let other = anew.gateways.get("g").expect("built");
+            assert_eq!(gateway.routes.len(), other.routes.len());
+            for (name, route) in &gateway.routes {
+                assert_eq!(route.version_id, other.routes[name].version_id);
+            }
+            gateway
+        }
+    }
+
+    fn snapshot(office: &Office, database: &Database) -> crate::snapshot::Snapshot {
+        let declared = office.declared.load_full();
+        let sealer = office.sealer.clone();
+        publish::build(&office.account, &declared, sealer, database.connection()).expect("built")
+    }
+
+    fn elements(provider: &str, model: &str) -> Value {
+        json!([
+            {"id": "s", "type": "start", "outputs": {"next": {"elementId": "m"}}},
+            {"id": "m", "type": "model", "properties": {"provider": provider, "model": model, "retries": 0, "timeout": 0},
+             "outputs": {"success": {"elementId": "e"}}},
+            {"id": "e", "type": "end", "outputs": {}},
+        ])
+    }
+
+    #[test]
+    fn what_is_deployed_is_published_by_name() {
+        let mut instance = Instance::new();
+        assert!(instance.gateway().routes.is_empty());
+        let body = json!({"name": "a", "elements": elements("openai", "one")});
+        let route = instance.call("POST", "/g/routes", body);
+        let published = instance.gateway().routes["a"].clone();
+        assert_eq!(route["id"], *published.id);
+        assert_eq!(route["version"]["version_id"], *published.version_id);
+        assert_eq!(published.graph.to_elements(), elements("openai", "one"));
+
+        // A draft changes nothing; its deployment does; requests that hold the old graph keep it.
+        let path = format!("/g/routes/{}", route["id"].as_str().expect("an id"));
+        let body = json!({"elements": elements("openai", "two")});
+        let saved = instance.call("POST", &format!("{path}/versions"), body);
+        assert_eq!(
+            instance.gateway().routes["a"].version_id,
+            published.version_id
+        );
+        let body = json!({"version_id": saved["version"]["version_id"]});
+        instance.call("POST", &format!("{path}/deployments"), body);
+        let second = instance.gateway().routes["a"].clone();
+        assert_eq!(saved["version"]["version_id"], *second.version_id);
+        assert_eq!(published.graph.to_elements(), elements("openai", "one"));
+        let body = json!({"version_id": *published.version_id});
+        instance.call("POST", &format!("{path}/deployments"), body);
+        assert_eq!(
+            instance.gateway().routes["a"].version_id,
+            published.version_id
+        );
+
+        instance.call("PATCH", &path, json!({"name": "b"}));
+        let names: Vec<_> = instance.gateway().routes.keys().cloned().collect();
+        assert_eq!(names, ["b".into()]);
+        let body = json!({"name": "c", "elements": elements("custom-none", "x")});
+        instance.call("POST", "/g/routes", body);
+        assert!(!instance.gateway().routes.contains_key("c"), "not deployed");
+        instance.call("DELETE", &path, Value::Null);
+        assert!(instance.gateway().routes.is_empty());
+    }
+
+    #[test]
+    fn deleting_a_gateway_leaves_nothing_of_its_routes() {
+        let mut instance = Instance::new();
+        let body = json!({"name": "a", "elements": elements("openai", "one")});
+        instance.call("POST", "/g/routes", body);
+        let delete = "/accounts/acc/ai-gateway/gateways/g";
+        let deleted = call_as_operator(
+            &instance.office,
+            &mut instance.database,
+            "DELETE",
+            delete,
+            None,
+        );
+        deleted.expect("deleted");
+        for table in ["routes", "route_versions", "route_deployments", "domains"] {
+            let query = format!("SELECT count(*) FROM {table}");
+            let connection = instance.database.connection();
+            let count: i64 = connection
+                .query_row(&query, [], |row| row.get(0))
+                .expect("counted");
+            assert_eq!(count, 0, "{table}");
+        }
+    }
+
+    #[test]
+    fn a_stored_version_that_cannot_be_read_is_left_out() {
+        let mut instance = Instance::new();
+        let body = json!({"name": "a", "elements": elements("openai", "one")});
+        let route = instance.call("POST", "/g/routes", body);
+        let spoiled = "UPDATE route_versions SET elements = '[]'";
+        instance
+            .database
+            .connection()
+            .execute(spoiled, [])
+            .expect("spoiled");
+        let anew = snapshot(&instance.office, &instance.database);
+        assert!(anew.gateways.get("g").expect("built").routes.is_empty());
+        let path = format!("/g/routes/{}", route["id"].as_str().expect("an id"));
+        let shown = instance.call("GET", &path, Value::Null);
+        assert_eq!(shown["version"]["is_valid"], false);
+    }
 
     #[test]
     fn names_can_stand_behind_dynamic() {

@@ -5,5 +5,6 @@ mod harness;
 mod http;
 mod lifecycle;
 mod native;
+mod resources;
 mod streams;
 mod tidy;
