@@ -164,8 +164,15 @@ fn change<T>(
     let transaction = database.begin()?;
     let (done, changes) = work(&transaction)?;
     let declared = office.declared.load_full();
-    let parts = publish::read(&changes, &office.account, &declared, &transaction)
-        .map_err(|error| Problem::new(500, 7009, error.to_string()))?;
+    let current = published.map(Published::load_full);
+    let parts = publish::read(
+        &changes,
+        &office.account,
+        &declared,
+        &transaction,
+        current.as_deref(),
+    )
+    .map_err(|error| Problem::new(500, 7009, error.to_string()))?;
     transaction.commit()?;
     if let Some(published) = published {
         publish::publish(published, parts);

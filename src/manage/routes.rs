@@ -753,6 +753,12 @@ mod tests {
         assert_eq!(route["version"]["version_id"], *published.version_id);
         assert_eq!(published.graph.to_elements(), elements("openai", "one"));
 
+        // What a write does not touch is not read again.
+        let settings = json!({"retry_max_attempts": 2, "cache_invalidate_on_update": true, "cache_ttl": 0, "collect_logs": true,
+            "rate_limiting_interval": 0, "rate_limiting_limit": 0});
+        instance.call("PUT", "/g", settings);
+        assert!(Arc::ptr_eq(&published, &instance.gateway().routes["a"]));
+
         // A draft changes nothing; its deployment does; requests that hold the old graph keep it.
         let path = format!("/g/routes/{}", route["id"].as_str().expect("an id"));
         let body = json!({"elements": elements("openai", "two")});
