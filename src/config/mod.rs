@@ -15,6 +15,7 @@ use ipnet::IpNet;
 pub use file::{GATEWAY_KEYS, parse_file};
 pub use load::{Origin, Shown, load, located, unknown_variables};
 pub use secret::{Secret, SecretError, SecretSource};
+pub use value::is_near;
 
 use crate::net::origin;
 use crate::net::tls::Roots;

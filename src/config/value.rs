@@ -194,7 +194,8 @@ pub(super) fn base_url(text: &str, allow_insecure: bool) -> Parsed<BaseUrl> {
     }
 }
 
-fn is_near(host: &str) -> bool {
+/// Whether a host is this machine or on a private network, so that plain http may lead there.
+pub fn is_near(host: &str) -> bool {
     if host == "localhost" || host.ends_with(".localhost") {
         return true;
     }

@@ -82,8 +82,16 @@ pub(super) fn write_head(
         .header("authorization")
         .is_some_and(|value| value.starts_with(b"AWS4-HMAC-SHA256"));
     let identity_coding = step.metered && !signed;
+    // The provider's own headers stand in the place of all others of the name, keys too: no field goes up twice.
+    let own = |name: &[u8]| {
+        let mut names = step.entry.headers.iter().map(|(own, _)| own.as_bytes());
+        names.any(|own| name.eq_ignore_ascii_case(own))
+    };
     for (name, value) in head.headers() {
         if !goes_up(name) || head.is_hop_by_hop(name) || key.replaces(name) {
+            continue;
+        }
+        if own(name) {
             continue;
         }
         if slug.is_key_header(name) {
@@ -95,11 +103,6 @@ pub(super) fn write_head(
             }
         } else if name.eq_ignore_ascii_case(b"accept-encoding") && identity_coding
             || is_token(value, tokens)
-            || step
-                .entry
-                .headers
-                .iter()
-                .any(|(own, _)| name.eq_ignore_ascii_case(own.as_bytes()))
         {
             continue;
         } else if name.eq_ignore_ascii_case(b"cookie") {
@@ -117,8 +120,11 @@ pub(super) fn write_head(
     for (name, value) in &step.entry.headers {
         write::header(&mut out, name.as_bytes(), value.as_bytes());
     }
-    if let Key::Put(key) = key {
-        write_key(&mut out, slug.slot(step.rest), key);
+    let slot = slug.slot(step.rest);
+    if let Key::Put(key) = key
+        && !own(slot.header.as_bytes())
+    {
+        write_key(&mut out, slot, key);
     }
     if let Key::Signed(signature) = key {
         for (name, value) in signature.headers() {

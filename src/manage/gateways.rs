@@ -7,13 +7,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
+use super::custom_providers;
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
 use super::publish::Change;
 use super::schema::{
     Field, Flaw, INTEGER, Kind, TEXT, check_members, optional, required, required_nullable,
 };
 use crate::access::Permission as P;
-use crate::providers::Slug;
 use crate::store::{now, uuid};
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/gateways";
@@ -454,14 +454,7 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
 fn url(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let row = existing(call)?;
     let provider = call.parameter("provider");
-    let known = provider == "compat"
-        || Slug::parse(provider).is_some()
-        || provider.strip_prefix("custom-").is_some_and(|slug| {
-            let query = "SELECT 1 FROM custom_providers WHERE slug = ?1";
-            let stored = call.database.query_row(query, [slug], |_| Ok(()));
-            stored.is_ok() || call.office.declared.load().providers.contains_key(provider)
-        });
-    if !known {
+    if provider != "compat" && !custom_providers::is_known(call, provider)? {
         return Err(Problem::field(
             &["path", "provider"],
             format!("unknown provider {provider:?}"),

@@ -4,10 +4,14 @@
 mod accounts;
 mod answer;
 mod audit;
+mod custom_providers;
+mod domains;
 mod gateways;
 mod openapi;
 mod operation;
+mod prices;
 pub mod publish;
+mod routes;
 mod schema;
 mod serve;
 mod tokens;
@@ -34,7 +38,11 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
     [
         accounts::OPERATIONS,
         audit::OPERATIONS,
+        custom_providers::OPERATIONS,
+        domains::OPERATIONS,
         gateways::OPERATIONS,
+        prices::OPERATIONS,
+        routes::OPERATIONS,
         tokens::USER,
         tokens::ACCOUNT,
     ]
@@ -156,8 +164,15 @@ fn change<T>(
     let transaction = database.begin()?;
     let (done, changes) = work(&transaction)?;
     let declared = office.declared.load_full();
-    let parts = publish::read(&changes, &office.account, &declared, &transaction)
-        .map_err(|error| Problem::new(500, 7009, error.to_string()))?;
+    let current = published.map(Published::load_full);
+    let parts = publish::read(
+        &changes,
+        &office.account,
+        &declared,
+        &transaction,
+        current.as_deref(),
+    )
+    .map_err(|error| Problem::new(500, 7009, error.to_string()))?;
     transaction.commit()?;
     if let Some(published) = published {
         publish::publish(published, parts);

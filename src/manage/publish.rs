@@ -15,9 +15,10 @@ use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
 use crate::seal::{Sealed, Sealer};
 use crate::snapshot::{
-    Clocks, Gateway, Map, ProviderEntry, Published, Settings, Sharded, Snapshot, StoredKey, Token,
-    Tokens,
+    Clocks, Gateway, Map, ProviderEntry, Published, Route, Settings, Sharded, Snapshot, StoredKey,
+    Token, Tokens,
 };
+use crate::telemetry::notice;
 
 /// Why a configuration cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +120,7 @@ pub fn build(
     for row in declared.gateways.values() {
         gateways.set(
             row.id.as_str().into(),
-            Some(Arc::new(gateway(row, database)?)),
+            Some(Arc::new(gateway(row, database, None)?)),
         );
     }
     let mut statement = database.prepare_cached("SELECT id FROM gateways")?;
@@ -127,7 +128,10 @@ pub fn build(
     for id in ids {
         let id = id?;
         if !declared.gateways.contains_key(&id) {
-            gateways.set(id.as_str().into(), gateway_of(&id, declared, database)?);
+            gateways.set(
+                id.as_str().into(),
+                gateway_of(&id, declared, database, None)?,
+            );
         }
     }
     let mut tokens = Tokens::default();
@@ -159,10 +163,15 @@ pub(super) fn read(
     account: &str,
     declared: &Declared,
     database: &Connection,
+    current: Option<&Snapshot>,
 ) -> Result<Vec<Part>, PublishError> {
     let part = |change: &Change| {
         Ok(match change {
-            Change::Gateway(id) => Part::Gateway(id.clone(), gateway_of(id, declared, database)?),
+            Change::Gateway(id) => {
+                let before = current.and_then(|current| current.gateways.get(&**id));
+                let before = before.map(|gateway| &**gateway);
+                Part::Gateway(id.clone(), gateway_of(id, declared, database, before)?)
+            }
             Change::Token(id) => {
                 let token = tokens::read(database, id, account)?;
                 Part::Token(id.clone(), token.map(Arc::new))
@@ -199,22 +208,28 @@ fn gateway_of(
     id: &str,
     declared: &Declared,
     database: &Connection,
+    before: Option<&Gateway>,
 ) -> Result<Option<Arc<Gateway>>, PublishError> {
     let row = match declared.gateways.get(id) {
         Some(row) => Some(row.clone()),
         None => gateways::read(database, id)?,
     };
-    row.map(|row| gateway(&row, database).map(Arc::new))
+    row.map(|row| gateway(&row, database, before).map(Arc::new))
         .transpose()
 }
 
-fn gateway(row: &gateways::Row, database: &Connection) -> Result<Gateway, PublishError> {
+fn gateway(
+    row: &gateways::Row,
+    database: &Connection,
+    before: Option<&Gateway>,
+) -> Result<Gateway, PublishError> {
     Ok(Gateway {
         id: row.id.as_str().into(),
         authentication: row.is_on("authentication"),
         byok_only: row.is_on("byok_only"),
         prefer_stored_keys: row.is_on("prefer_stored_keys"),
         keys: stored_keys(&row.id, database)?.into(),
+        routes: routes(&row.id, database, before)?,
     })
 }
 
@@ -237,6 +252,48 @@ fn stored_keys(gateway: &str, database: &Connection) -> Result<Vec<Arc<StoredKey
         }))
     })?;
     Ok(keys.collect::<rusqlite::Result<Vec<_>>>()?)
+}
+
+/// The routes of a gateway in their deployed versions. Every stored version was checked when it was taken; one that a later
+/// program reads otherwise must not keep it from starting. What is the same `before` is taken over: versions never change.
+fn routes(
+    gateway: &str,
+    database: &Connection,
+    before: Option<&Gateway>,
+) -> Result<Map<Box<str>, Arc<Route>>, PublishError> {
+    let query = "SELECT r.id, r.name, v.id, v.elements FROM routes r
+        JOIN route_deployments d ON d.route_id = r.id
+            AND d.number = (SELECT max(number) FROM route_deployments WHERE route_id = r.id)
+        JOIN route_versions v ON v.id = d.version_id
+        WHERE r.gateway_id = ?1";
+    let mut statement = database.prepare_cached(query)?;
+    let mut rows = statement.query([gateway])?;
+    let mut routes = Map::default();
+    while let Some(row) = rows.next()? {
+        let text = |index| row.get::<_, String>(index);
+        let (id, name, version_id) = (text(0)?, text(1)?, text(2)?);
+        let same = before
+            .and_then(|before| before.routes.get(&*name))
+            .filter(|route| *route.id == *id && *route.version_id == *version_id);
+        if let Some(route) = same {
+            routes.insert(name.into(), route.clone());
+            continue;
+        }
+        let Some(graph) = super::routes::stored_graph(&text(3)?) else {
+            notice::say(format_args!(
+                "gateway {gateway:?}: the deployed version of route {name:?} cannot be read; save it anew"
+            ));
+            continue;
+        };
+        let route = Route {
+            id: id.into(),
+            name: name.as_str().into(),
+            version_id: version_id.into(),
+            graph,
+        };
+        routes.insert(name.into(), Arc::new(route));
+    }
+    Ok(routes)
 }
 
 fn domains(database: &Connection) -> Result<Map<Box<str>, Arc<str>>, PublishError> {
@@ -350,6 +407,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
                 byok_only: false,
                 prefer_stored_keys: false,
                 keys: Box::default(),
+                routes: Map::default(),
             })
         }),
         trusted_proxies: data.trusted_proxies.clone(),

@@ -20,6 +20,7 @@ use crate::config::{ErrorStatus, Secret};
 use crate::net::origin::Origin;
 use crate::net::tls::UpstreamTls;
 use crate::providers::Provider;
+use crate::route::Graph;
 use crate::seal::{Sealed, Sealer};
 
 /// A small map, copied whole.
@@ -57,6 +58,21 @@ pub struct Gateway {
     pub prefer_stored_keys: bool,
     /// Its stored provider keys.
     pub keys: Box<[Arc<StoredKey>]>,
+    /// Its dynamic routes that are deployed, by name.
+    pub routes: Map<Box<str>, Arc<Route>>,
+}
+
+/// A dynamic route as it is deployed.
+#[derive(Debug)]
+pub struct Route {
+    /// Its id, which stays where the name changes.
+    pub id: Arc<str>,
+    /// What clients call it by, behind `dynamic/`.
+    pub name: Arc<str>,
+    /// The version deployed.
+    pub version_id: Arc<str>,
+    /// What it does.
+    pub graph: Graph,
 }
 
 /// A provider key that a gateway keeps, sealed.

@@ -60,11 +60,13 @@ CREATE TABLE custom_providers (
     modified_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- `provider` is the id of a custom provider or the name of another.
 CREATE TABLE prices (
     id TEXT PRIMARY KEY,
     provider TEXT NOT NULL,
     model TEXT NOT NULL,
     model_rule TEXT NOT NULL,
+    cost_type TEXT NOT NULL,
     enable INTEGER NOT NULL,
     weight INTEGER NOT NULL,
     fields TEXT NOT NULL,
@@ -72,9 +74,15 @@ CREATE TABLE prices (
     modified_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TRIGGER custom_provider_deleted AFTER DELETE ON custom_providers BEGIN
+    DELETE FROM prices WHERE provider = OLD.id;
+END;
+
+-- The gateway may be one that the configuration file declares and this file does not know: a trigger deletes instead of a
+-- reference.
 CREATE TABLE routes (
     id TEXT PRIMARY KEY,
-    gateway_id TEXT NOT NULL REFERENCES gateways (id) ON DELETE CASCADE,
+    gateway_id TEXT NOT NULL,
     name TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     modified_at INTEGER NOT NULL,
@@ -86,7 +94,6 @@ CREATE TABLE route_versions (
     route_id TEXT NOT NULL REFERENCES routes (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
     elements TEXT NOT NULL,
-    is_valid INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     UNIQUE (route_id, number)
 ) STRICT, WITHOUT ROWID;
@@ -99,6 +106,8 @@ CREATE TABLE route_deployments (
     created_at INTEGER NOT NULL,
     UNIQUE (route_id, number)
 ) STRICT, WITHOUT ROWID;
+-- Deleting a version looks for its deployments.
+CREATE INDEX route_deployments_of_version ON route_deployments (version_id);
 
 CREATE TABLE tokens (
     id TEXT PRIMARY KEY,
@@ -117,10 +126,15 @@ CREATE TABLE tokens (
 
 CREATE TABLE domains (
     hostname TEXT PRIMARY KEY,
-    gateway_id TEXT NOT NULL REFERENCES gateways (id) ON DELETE CASCADE,
+    gateway_id TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     modified_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER gateway_deleted AFTER DELETE ON gateways BEGIN
+    DELETE FROM routes WHERE gateway_id = OLD.id;
+    DELETE FROM domains WHERE gateway_id = OLD.id;
+END;
 
 CREATE TABLE audit (
     number INTEGER PRIMARY KEY,

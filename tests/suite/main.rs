@@ -6,6 +6,7 @@ mod harness;
 mod http;
 mod lifecycle;
 mod native;
+mod resources;
 mod sim;
 mod smuggling;
 mod streams;
