@@ -841,6 +841,42 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_tells_every_key_and_variable_with_its_default() {
+        let readme = include_str!("../../README.md");
+        let rows: Vec<&str> = readme
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .collect();
+        let (_, shown) = load(&Flags::default(), &|_| None).expect("the defaults");
+        let keys = shown
+            .iter()
+            .filter(|shown| shown.key.contains('.') || shown.key == "data_dir");
+        for Shown { key, value, .. } in keys.filter(|shown| !shown.key.starts_with("gateways.")) {
+            let row = rows.iter().find(|row| row.contains(&format!("`{key}`")));
+            let row = row.unwrap_or_else(|| panic!("{key} has no row"));
+            assert!(
+                value.starts_with('(') || row.contains(value.as_str()),
+                "{key}: {value} is not in {row}"
+            );
+            if let Some(variable) = environment_name(key) {
+                assert!(row.contains(&format!("`{variable}`")), "{key}: {row}");
+            }
+        }
+        for word in [CONFIG_VARIABLE, "api_key", "base_url", "allow_insecure"]
+            .iter()
+            .chain(&SECRET_VARIABLES)
+        {
+            assert!(readme.contains(word), "{word}");
+        }
+        for slug in Slug::ALL {
+            for name in slug.names() {
+                let told = slug == Slug::Custom || readme.contains(&format!("`{name}`"));
+                assert!(told, "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn an_open_gateway_with_keys_that_others_can_reach_is_warned_of() {
         let keys = "[data]\nlisten = [\"0.0.0.0:1\"]\n[providers.openai]\napi_key = \"env:X\"\n";
         let warnings = |file: &str| {
