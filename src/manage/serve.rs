@@ -87,6 +87,7 @@ async fn serve(
         .strip_prefix("client/v4")
         .filter(|rest| rest.is_empty() || rest.starts_with('/'))
     else {
+        take_in(request.into_body()).await;
         return (StatusCode::NOT_FOUND, ELSEWHERE).into_response();
     };
     let request_id = uuid();
@@ -122,8 +123,17 @@ impl Api {
         request: Request,
     ) -> Result<Outcome, Problem> {
         let (head, body) = request.into_parts();
-        let found = find(head.method.as_str(), path)?;
-        let caller = self.authenticate(&head.headers, peer, &found)?;
+        let found = find(head.method.as_str(), path).and_then(|found| {
+            let caller = self.authenticate(&head.headers, peer, &found)?;
+            Ok((found, caller))
+        });
+        let (found, caller) = match found {
+            Ok(found) => found,
+            Err(problem) => {
+                take_in(body).await;
+                return Err(problem);
+            }
+        };
         let body = read_body(found.operation, body).await?;
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let parts = Parts {
@@ -221,6 +231,12 @@ impl Api {
         problem.errors.extend(needed.errors);
         Err(problem)
     }
+}
+
+/// Reads a body that nobody looks at: an answer before its end would close the connection, and a client that has sent its next
+/// call by then would get no answer to it.
+async fn take_in(body: HttpBody) {
+    let _ = to_bytes(body, MANAGE_BODY_MAX).await;
 }
 
 async fn read_body(operation: &Operation, body: HttpBody) -> Result<Option<Value>, Problem> {

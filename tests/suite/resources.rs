@@ -1108,3 +1108,36 @@ fn names_that_a_vanished_gateway_left_behind_are_free() {
     );
     assert_eq!(send().status, 200);
 }
+
+#[test]
+fn a_refused_call_with_a_body_leaves_the_connection_usable() {
+    let simulator = simulator();
+    let gateway = start(&simulator);
+    let mut client = Client::connect(gateway.management);
+    let body = "x".repeat(900_000);
+    let lines = [
+        (
+            "PUT /client/v4/accounts/acc/ai-gateway/custom-providers",
+            405,
+        ),
+        ("POST /client/v4/accounts/acc/ai-gateway/nothing", 404),
+        (
+            "POST /client/v4/accounts/acc/ai-gateway/custom-providers",
+            401,
+        ),
+        ("POST /elsewhere", 404),
+    ];
+    for (line, status) in lines {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer wrong\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write(head.as_bytes());
+        for piece in body.as_bytes().chunks(100_000) {
+            client.write(piece);
+        }
+        assert_eq!(client.answer().status, status, "{line}");
+    }
+    client.write(b"GET /health HTTP/1.1\r\nHost: m\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+}
