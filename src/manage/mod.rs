@@ -165,14 +165,14 @@ fn change<T>(
     Ok(done)
 }
 
-/// A request by the operator, on the data directory itself.
+/// A request by the operator, on the data directory itself, and the body that answers it.
 pub fn call_as_operator(
     office: &Office,
     database: &mut Database,
     method: &str,
     path: &str,
     body: Option<Value>,
-) -> Result<Answer, Problem> {
+) -> Result<Value, Problem> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let found = find(method, path)?;
     let parts = Parts {
@@ -183,7 +183,8 @@ pub fn call_as_operator(
         pairs: serve::pairs(query),
         body,
     };
-    run(found.operation, parts, office, None, database).0
+    let (outcome, messages) = run(found.operation, parts, office, None, database);
+    outcome.map(|answer| answer.into_body(&messages))
 }
 
 /// Readies a database: the account, the first token, the gateway `default` at the very first start. Returns the token where

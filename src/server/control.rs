@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::data::{self, Seat};
-use super::{DataDir, Start, StartError, Summary, listen, master_key};
+use super::{DataDir, Premises, Start, StartError, Summary, listen};
 use crate::config::{AccessLog, Config, Driver};
 use crate::gateway::{Ask, Edge, Shared};
 use crate::http::HeadLimits;
@@ -105,11 +105,12 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         master_key,
         token_file,
     } = start;
-    let data_dir = DataDir::open(&config.data_dir)?;
-    let account = match &config.account_id {
-        Some(id) => id.clone(),
-        None => data_dir.account_id()?,
-    };
+    let Premises {
+        mut data_dir,
+        mut database,
+        office,
+    } = Premises::enter(&config, master_key.as_deref())?;
+    let account = office.account.clone();
     let file_bound = listen::raise_file_limit().map_err(thread_failed("file limit"))?;
     let open_max = config.data.connections.unwrap_or(file_bound);
     let threads = match config.data.threads {
@@ -121,16 +122,10 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         Some(files) => Some(Arc::new(ServerTls::load(&files.certificate, &files.key)?)),
         None => None,
     };
-    let mut database = Database::open(data_dir.path())?;
-    let sealer = Arc::new(master_key::obtain(
-        data_dir.path(),
-        master_key.as_deref(),
-        &database,
-    )?);
-    let office = manage::office(&account, sealer.clone(), Declared::of(&config)?);
     let first_token = manage::inaugurate(&office, &mut database, bootstrap.as_deref())
         .map_err(PublishError::from)?;
     let declared = office.declared.load_full();
+    let sealer = office.sealer.clone();
     let snapshot = publish::build(&account, &declared, sealer, database.connection())?;
     let published = Arc::new(Published::new(snapshot));
     let token_file = match &first_token {
@@ -145,6 +140,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let management_address = management
         .local_addr()
         .map_err(thread_failed("management listener"))?;
+    data_dir.announce(&format!("http://{management_address}"))?;
 
     task::install_panic_hook();
     let format = match config.data.access_log {
@@ -205,7 +201,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     };
     let (driver, driver_note) = describe(&probes);
     let summary = Summary {
-        account: account.into(),
+        account,
         data,
         management: management_address,
         threads,
