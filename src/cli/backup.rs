@@ -34,9 +34,8 @@ pub(super) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         "The master key, without which stored provider keys cannot be read, is not in it; it is {key}: keep it elsewhere."
     );
     eprintln!(
-        "To restore: put the copy as {}, the master key as {MASTER_KEY_FILE} and, where no account.id is configured, the file account-id of {} into an empty data directory.",
-        store::FILE,
-        folder.display()
+        "To restore: put the copy as {} and the master key as {MASTER_KEY_FILE} into an empty data directory.",
+        store::FILE
     );
     Ok(())
 }

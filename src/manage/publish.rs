@@ -61,6 +61,8 @@ pub struct Declared {
     pub(super) gateways: BTreeMap<String, gateways::Row>,
     /// Built-in providers and the file's own, by every name.
     pub(super) providers: Map<Box<str>, Arc<ProviderEntry>>,
+    /// Whether other machines can reach the data listener.
+    is_reachable: bool,
     settings: Arc<Settings>,
 }
 
@@ -89,9 +91,52 @@ impl Declared {
             public_url: config.public_url.clone(),
             gateways,
             providers: providers(config)?,
+            is_reachable: config
+                .data
+                .listen
+                .iter()
+                .any(|address| !address.ip().is_loopback()),
             settings: Arc::new(settings(config)?),
         })
     }
+
+    /// Whether anyone who finds the data listener may spend keys through a gateway (resolutions 32).
+    fn is_open_relay(&self, gateway: &Gateway) -> bool {
+        let mut providers = self.providers.values();
+        self.is_reachable
+            && !gateway.authentication
+            && (!gateway.keys.is_empty() || providers.any(|entry| entry.house_key.is_some()))
+    }
+
+    /// A warning of open gateways that have keys to spend, stored ones and gateways of the API included.
+    pub fn open_relay(&self, snapshot: &Snapshot) -> Option<String> {
+        let gateways = snapshot.gateways.iter();
+        let mut open: Vec<&str> = gateways
+            .filter(|(_, gateway)| self.is_open_relay(gateway))
+            .map(|(id, _)| &**id)
+            .collect();
+        open.sort_unstable();
+        (!open.is_empty()).then(|| relay_warning(&open))
+    }
+
+    /// The same warning of what a call changed.
+    pub(super) fn open_relay_of(&self, parts: &[Part]) -> Option<String> {
+        let open: Vec<&str> = parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Gateway(id, Some(gateway)) if self.is_open_relay(gateway) => Some(&**id),
+                _ => None,
+            })
+            .collect();
+        (!open.is_empty()).then(|| relay_warning(&open))
+    }
+}
+
+fn relay_warning(open: &[&str]) -> String {
+    format!(
+        "OPEN RELAY: other machines can reach the data listener, provider keys are there to be spent, and these gateways take requests without a token: {}",
+        open.join(", ")
+    )
 }
 
 /// What a call changed, in words of the database.

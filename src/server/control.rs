@@ -30,7 +30,7 @@ use crate::net::resolver::Resolver;
 use crate::net::task;
 use crate::net::tls::ServerTls;
 use crate::record::Counters;
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Snapshot};
 use crate::store::{Database, Store};
 use crate::telemetry::{Format, Writer, notice, prometheus};
 
@@ -127,6 +127,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let declared = office.declared.load_full();
     let sealer = office.sealer.clone();
     let snapshot = publish::build(&account, &declared, sealer, database.connection())?;
+    warn_of_open_relay(&config, &declared, &snapshot);
     let published = Arc::new(Published::new(snapshot));
     let token_file = match &first_token {
         Some(token) if token_file => Some(data_dir.store_first_token(token)?),
@@ -459,6 +460,11 @@ impl Crew {
         if let Err(error) = published.and_then(|done| done.map_err(|error| error.to_string())) {
             return notice::say(format_args!("reload refused, nothing changed: {error}"));
         }
+        for warning in &config.warnings {
+            notice::say(format_args!("warning: {warning}"));
+        }
+        let declared = self.api.office.declared.load_full();
+        warn_of_open_relay(&config, &declared, &self.state.published.load_full());
         let kept = needs_restart(&self.config, &config);
         match kept.is_empty() {
             true => notice::say("reloaded"),
@@ -467,6 +473,17 @@ impl Crew {
                 kept.join(", ")
             )),
         }
+    }
+}
+
+/// Keys and gateways that only the database knows count too; the configuration has warned of its own already.
+fn warn_of_open_relay(config: &Config, declared: &Declared, snapshot: &Snapshot) {
+    let warned = config
+        .warnings
+        .iter()
+        .any(|warning| warning.starts_with("OPEN RELAY"));
+    if let Some(warning) = declared.open_relay(snapshot).filter(|_| !warned) {
+        notice::say(format_args!("warning: {warning}"));
     }
 }
 

@@ -12,7 +12,9 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+};
 use tokio::sync::oneshot;
 
 pub use id::{hex32, uuid};
@@ -107,6 +109,23 @@ impl Database {
     /// The connection, for reading.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The account that last used it.
+    pub fn account(&self) -> rusqlite::Result<Option<String>> {
+        let query = "SELECT value FROM meta WHERE key = 'account'";
+        self.connection
+            .query_row(query, [], |row| row.get(0))
+            .optional()
+    }
+
+    /// Stores the account, where it is another one.
+    pub fn remember_account(&self, id: &str) -> rusqlite::Result<()> {
+        if self.account()?.as_deref() != Some(id) {
+            let statement = "INSERT OR REPLACE INTO meta VALUES ('account', ?1)";
+            self.connection.execute(statement, [id])?;
+        }
+        Ok(())
     }
 
     /// Begins a change; dropped without a commit it leaves nothing behind.
