@@ -135,9 +135,9 @@ const DECLARED: &str = "declared-";
 impl Kind {
     /// An object's name for people.
     pub fn title(&self, object: &Object) -> String {
-        let text = |name: &str| match &object[name] {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let text = |name: &str| match object.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            other => other.map_or_else(String::new, Value::to_string),
         };
         match self.member {
             "prices" => format!(
@@ -453,7 +453,8 @@ impl Instance {
             object.get("gateway_id").and_then(Value::as_str),
         );
         let answer = client.call("POST", &path, Some(&Value::Object(body)))?;
-        if let ("custom_providers", Some(slug)) = (kind.member, object["slug"].as_str()) {
+        let slug = object.get("slug").and_then(Value::as_str);
+        if let ("custom_providers", Some(slug)) = (kind.member, slug) {
             let id = answer["result"]["id"].as_str().unwrap_or_default();
             self.providers.insert(slug.to_owned(), id.to_owned());
         }

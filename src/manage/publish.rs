@@ -400,3 +400,63 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
         proxy: upstream.proxy.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, load};
+    use crate::manage::{call_as_operator, inaugurate, office};
+    use crate::store::Database;
+    use serde_json::json;
+
+    /// The answer to a gateway made open, and the warning of the next start, on a listener and with a house key or not.
+    fn warnings(listen: &str, key: bool) -> (Value, Option<String>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ringgate.toml");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "a key").expect("written");
+        let lines = match key {
+            true => format!(
+                "[providers.openai]\napi_key = \"file:{}\"",
+                secret.display()
+            ),
+            false => String::new(),
+        };
+        std::fs::write(&file, lines).expect("written");
+        let flags = Flags {
+            config: Some(file),
+            listen: vec![listen.to_owned()],
+            ..Flags::default()
+        };
+        let (config, _) = load(&flags, &|_| None).expect("a configuration");
+        let sealer = Arc::new(Sealer::create(&folder.path().join("key")).expect("a key"));
+        let declared = Declared::of(&config).expect("declared");
+        let office = office("acc", sealer.clone(), declared);
+        let mut database = Database::open(folder.path()).expect("opened");
+        inaugurate(&office, &mut database, None).expect("made");
+        let body = json!({
+            "id": "open", "authentication": false, "cache_invalidate_on_update": true, "cache_ttl": 0,
+            "collect_logs": true, "rate_limiting_interval": 0, "rate_limiting_limit": 0,
+        });
+        let path = "/accounts/acc/ai-gateway/gateways";
+        let answer = call_as_operator(&office, &mut database, "POST", path, Some(body));
+        let declared = office.declared.load();
+        let snapshot = build("acc", &declared, sealer, database.connection()).expect("built");
+        let messages = answer.expect("made")["messages"].clone();
+        (messages, declared.open_relay(&snapshot))
+    }
+
+    #[test]
+    fn an_open_gateway_with_keys_on_a_reachable_listener_is_warned_of() {
+        let (messages, warning) = warnings("0.0.0.0:8787", true);
+        let warning = warning.expect("a warning");
+        assert!(
+            warning.starts_with("OPEN RELAY") && warning.ends_with(": open"),
+            "{warning}"
+        );
+        assert_eq!(messages[0]["message"], warning);
+        for (listen, key) in [("127.0.0.1:8787", true), ("0.0.0.0:8787", false)] {
+            assert_eq!(warnings(listen, key), (json!([]), None), "{listen} {key}");
+        }
+    }
+}
