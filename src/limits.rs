@@ -178,6 +178,13 @@ pub const PER_PAGE_DEFAULT: i64 = 20;
 /// The gateway that always exists.
 pub const DEFAULT_GATEWAY: &str = "default";
 
+// --- commands ---
+
+/// How long a command waits for one answer of the API.
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of one answer that a command reads: a page of a hundred gateways, each as large as a body may be.
+pub const COMMAND_ANSWER_MAX: u64 = 100 << 20;
+
 // --- server ---
 
 /// After an accept that failed, as a rule for want of descriptors.

@@ -25,9 +25,8 @@ pub(super) fn master_key() -> Result<Option<String>, Box<dyn Error>> {
 }
 
 fn secret(name: &str) -> Result<Option<String>, Box<dyn Error>> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let file = format!("{name}_FILE");
-    match (variable(name), variable(&file)) {
+    match (named(name), named(&file)) {
         (Some(_), Some(_)) => Err(format!("{name} and {file} are both set").into()),
         (Some(value), None) => Ok(Some(value)),
         (None, Some(path)) => {
@@ -37,4 +36,9 @@ fn secret(name: &str) -> Result<Option<String>, Box<dyn Error>> {
         }
         (None, None) => Ok(None),
     }
+}
+
+/// A variable that is set and not empty.
+pub(super) fn named(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

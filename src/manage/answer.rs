@@ -31,6 +31,13 @@ pub enum Answer {
     Raw(Value),
 }
 
+impl Answer {
+    /// The whole body, as a client of the API reads it.
+    pub fn into_body(self, messages: &[(u32, String)]) -> Value {
+        success(&self, messages)
+    }
+}
+
 /// Why an operation was not done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {

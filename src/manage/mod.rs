@@ -133,7 +133,7 @@ fn run(
     database: &mut Database,
 ) -> Outcome {
     let mut messages = Vec::new();
-    let outcome = change(
+    let outcome = change_and_warn(
         office,
         published,
         database,
@@ -146,8 +146,15 @@ fn run(
             Ok((answer, std::mem::take(&mut call.changes)))
         },
     );
+    let outcome = outcome.map(|(answer, warning)| {
+        messages.extend(warning.map(|warning| (NOTE, warning)));
+        answer
+    });
     (outcome, messages)
 }
+
+/// The code of a note that warns.
+const NOTE: u32 = 10000;
 
 /// Does something in a transaction, commits it and publishes its changes, in this order.
 fn change<T>(
@@ -157,9 +164,20 @@ fn change<T>(
     reads_only: bool,
     work: impl FnOnce(&Connection) -> Result<(T, Vec<publish::Change>), Problem>,
 ) -> Result<T, Problem> {
+    change_and_warn(office, published, database, reads_only, work).map(|(done, _)| done)
+}
+
+/// As `change`, with a warning of what the change opens.
+fn change_and_warn<T>(
+    office: &Office,
+    published: Option<&Published>,
+    database: &mut Database,
+    reads_only: bool,
+    work: impl FnOnce(&Connection) -> Result<(T, Vec<publish::Change>), Problem>,
+) -> Result<(T, Option<String>), Problem> {
     if reads_only {
         let transaction = database.connection().unchecked_transaction()?;
-        return work(&transaction).map(|(done, _)| done);
+        return work(&transaction).map(|(done, _)| (done, None));
     }
     let transaction = database.begin()?;
     let (done, changes) = work(&transaction)?;
@@ -174,20 +192,21 @@ fn change<T>(
     )
     .map_err(|error| Problem::new(500, 7009, error.to_string()))?;
     transaction.commit()?;
+    let warning = declared.open_relay_of(&parts);
     if let Some(published) = published {
         publish::publish(published, parts);
     }
-    Ok(done)
+    Ok((done, warning))
 }
 
-/// A request by the operator, on the data directory itself.
+/// A request by the operator, on the data directory itself, and the body that answers it.
 pub fn call_as_operator(
     office: &Office,
     database: &mut Database,
     method: &str,
     path: &str,
     body: Option<Value>,
-) -> Result<Answer, Problem> {
+) -> Result<Value, Problem> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let found = find(method, path)?;
     let parts = Parts {
@@ -198,7 +217,8 @@ pub fn call_as_operator(
         pairs: serve::pairs(query),
         body,
     };
-    run(found.operation, parts, office, None, database).0
+    let (outcome, messages) = run(found.operation, parts, office, None, database);
+    outcome.map(|answer| answer.into_body(&messages))
 }
 
 /// Readies a database: the account, the first token, the gateway `default` at the very first start. Returns the token where

@@ -63,6 +63,8 @@ pub struct Declared {
     pub(super) gateways: BTreeMap<String, gateways::Row>,
     /// Built-in providers and the file's own, by every name.
     pub(super) providers: Map<Box<str>, Arc<ProviderEntry>>,
+    /// Whether other machines can reach the data listener.
+    is_reachable: bool,
     settings: Arc<Settings>,
 }
 
@@ -91,9 +93,52 @@ impl Declared {
             public_url: config.public_url.clone(),
             gateways,
             providers: providers(config)?,
+            is_reachable: config
+                .data
+                .listen
+                .iter()
+                .any(|address| !address.ip().is_loopback()),
             settings: Arc::new(settings(config)?),
         })
     }
+
+    /// Whether anyone who finds the data listener may spend keys through a gateway (resolutions 32).
+    fn is_open_relay(&self, gateway: &Gateway) -> bool {
+        let mut providers = self.providers.values();
+        self.is_reachable
+            && !gateway.authentication
+            && (!gateway.keys.is_empty() || providers.any(|entry| entry.house_key.is_some()))
+    }
+
+    /// A warning of open gateways that have keys to spend, stored ones and gateways of the API included.
+    pub fn open_relay(&self, snapshot: &Snapshot) -> Option<String> {
+        let gateways = snapshot.gateways.iter();
+        let mut open: Vec<&str> = gateways
+            .filter(|(_, gateway)| self.is_open_relay(gateway))
+            .map(|(id, _)| &**id)
+            .collect();
+        open.sort_unstable();
+        (!open.is_empty()).then(|| relay_warning(&open))
+    }
+
+    /// The same warning of what a call changed.
+    pub(super) fn open_relay_of(&self, parts: &[Part]) -> Option<String> {
+        let open: Vec<&str> = parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Gateway(id, Some(gateway)) if self.is_open_relay(gateway) => Some(&**id),
+                _ => None,
+            })
+            .collect();
+        (!open.is_empty()).then(|| relay_warning(&open))
+    }
+}
+
+fn relay_warning(open: &[&str]) -> String {
+    format!(
+        "OPEN RELAY: other machines can reach the data listener, provider keys are there to be spent, and these gateways take requests without a token: {}",
+        open.join(", ")
+    )
 }
 
 /// What a call changed, in words of the database.
@@ -415,4 +460,64 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
         tls,
         proxy: upstream.proxy.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, load};
+    use crate::manage::{call_as_operator, inaugurate, office};
+    use crate::store::Database;
+    use serde_json::json;
+
+    /// The answer to a gateway made open, and the warning of the next start, on a listener and with a house key or not.
+    fn warnings(listen: &str, key: bool) -> (Value, Option<String>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ringgate.toml");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "a key").expect("written");
+        let lines = match key {
+            true => format!(
+                "[providers.openai]\napi_key = \"file:{}\"",
+                secret.display()
+            ),
+            false => String::new(),
+        };
+        std::fs::write(&file, lines).expect("written");
+        let flags = Flags {
+            config: Some(file),
+            listen: vec![listen.to_owned()],
+            ..Flags::default()
+        };
+        let (config, _) = load(&flags, &|_| None).expect("a configuration");
+        let sealer = Arc::new(Sealer::create(&folder.path().join("key")).expect("a key"));
+        let declared = Declared::of(&config).expect("declared");
+        let office = office("acc", sealer.clone(), declared);
+        let mut database = Database::open(folder.path()).expect("opened");
+        inaugurate(&office, &mut database, None).expect("made");
+        let body = json!({
+            "id": "open", "authentication": false, "cache_invalidate_on_update": true, "cache_ttl": 0,
+            "collect_logs": true, "rate_limiting_interval": 0, "rate_limiting_limit": 0,
+        });
+        let path = "/accounts/acc/ai-gateway/gateways";
+        let answer = call_as_operator(&office, &mut database, "POST", path, Some(body));
+        let declared = office.declared.load();
+        let snapshot = build("acc", &declared, sealer, database.connection()).expect("built");
+        let messages = answer.expect("made")["messages"].clone();
+        (messages, declared.open_relay(&snapshot))
+    }
+
+    #[test]
+    fn an_open_gateway_with_keys_on_a_reachable_listener_is_warned_of() {
+        let (messages, warning) = warnings("0.0.0.0:8787", true);
+        let warning = warning.expect("a warning");
+        assert!(
+            warning.starts_with("OPEN RELAY") && warning.ends_with(": open"),
+            "{warning}"
+        );
+        assert_eq!(messages[0]["message"], warning);
+        for (listen, key) in [("127.0.0.1:8787", true), ("0.0.0.0:8787", false)] {
+            assert_eq!(warnings(listen, key), (json!([]), None), "{listen} {key}");
+        }
+    }
 }

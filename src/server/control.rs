@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::data::{self, Seat};
-use super::{DataDir, Start, StartError, Summary, listen, master_key};
+use super::{DataDir, Premises, Start, StartError, Summary, listen};
 use crate::config::{AccessLog, Config, Driver};
 use crate::gateway::{Ask, Edge, Shared};
 use crate::http::HeadLimits;
@@ -33,7 +33,7 @@ use crate::net::resolver::Resolver;
 use crate::net::task;
 use crate::net::tls::ServerTls;
 use crate::record::Counters;
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Snapshot};
 use crate::store::{Database, Store};
 use crate::telemetry::{Format, Writer, notice, prometheus};
 
@@ -135,11 +135,12 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         master_key,
         token_file,
     } = start;
-    let data_dir = DataDir::open(&config.data_dir)?;
-    let account = match &config.account_id {
-        Some(id) => id.clone(),
-        None => data_dir.account_id()?,
-    };
+    let Premises {
+        mut data_dir,
+        mut database,
+        office,
+    } = Premises::enter(&config, master_key.as_deref())?;
+    let account = office.account.clone();
     let file_bound = listen::raise_file_limit().map_err(thread_failed("file limit"))?;
     let open_max = config.data.connections.unwrap_or(file_bound);
     let threads = match config.data.threads {
@@ -151,17 +152,12 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         Some(files) => Some(Arc::new(ServerTls::load(&files.certificate, &files.key)?)),
         None => None,
     };
-    let mut database = Database::open(data_dir.path())?;
-    let sealer = Arc::new(master_key::obtain(
-        data_dir.path(),
-        master_key.as_deref(),
-        &database,
-    )?);
-    let office = manage::office(&account, sealer.clone(), Declared::of(&config)?);
     let first_token = manage::inaugurate(&office, &mut database, bootstrap.as_deref())
         .map_err(PublishError::from)?;
     let declared = office.declared.load_full();
+    let sealer = office.sealer.clone();
     let snapshot = publish::build(&account, &declared, sealer, database.connection())?;
+    warn_of_open_relay(&config, &declared, &snapshot);
     let published = Arc::new(Published::new(snapshot));
     let token_file = match &first_token {
         Some(token) if token_file => Some(data_dir.store_first_token(token)?),
@@ -175,6 +171,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let management_address = management
         .local_addr()
         .map_err(thread_failed("management listener"))?;
+    data_dir.announce(&format!("http://{management_address}"))?;
 
     task::install_panic_hook();
     let format = match config.data.access_log {
@@ -238,7 +235,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     };
     let (driver, driver_note) = describe(&probes);
     let summary = Summary {
-        account: account.into(),
+        account,
         data,
         management: management_address,
         threads,
@@ -523,6 +520,11 @@ impl Crew {
         if let Err(error) = published.and_then(|done| done.map_err(|error| error.to_string())) {
             return notice::say(format_args!("reload refused, nothing changed: {error}"));
         }
+        for warning in &config.warnings {
+            notice::say(format_args!("warning: {warning}"));
+        }
+        let declared = self.api.office.declared.load_full();
+        warn_of_open_relay(&config, &declared, &self.state.published.load_full());
         let kept = needs_restart(&self.config, &config);
         match kept.is_empty() {
             true => notice::say("reloaded"),
@@ -531,6 +533,17 @@ impl Crew {
                 kept.join(", ")
             )),
         }
+    }
+}
+
+/// Keys and gateways that only the database knows count too; the configuration has warned of its own already.
+fn warn_of_open_relay(config: &Config, declared: &Declared, snapshot: &Snapshot) {
+    let warned = config
+        .warnings
+        .iter()
+        .any(|warning| warning.starts_with("OPEN RELAY"));
+    if let Some(warning) = declared.open_relay(snapshot).filter(|_| !warned) {
+        notice::say(format_args!("warning: {warning}"));
     }
 }
 

@@ -5,6 +5,7 @@ mod data;
 mod data_dir;
 mod listen;
 mod master_key;
+mod premises;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 pub use control::Running;
 pub use data_dir::{DataDir, DataDirError};
-pub use master_key::MasterKeyError;
+pub use master_key::{FILE as MASTER_KEY_FILE, MasterKeyError};
+pub use premises::Premises;
 
 use crate::config::Config;
 use crate::manage::PublishError;

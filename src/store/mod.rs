@@ -12,9 +12,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+};
 use tokio::sync::oneshot;
 
 pub use id::{hex32, uuid};
@@ -111,37 +114,81 @@ impl Database {
         &self.connection
     }
 
+    /// The account that last used it.
+    pub fn account(&self) -> rusqlite::Result<Option<String>> {
+        let query = "SELECT value FROM meta WHERE key = 'account'";
+        self.connection
+            .query_row(query, [], |row| row.get(0))
+            .optional()
+    }
+
+    /// Stores the account, where it is another one.
+    pub fn remember_account(&self, id: &str) -> rusqlite::Result<()> {
+        if self.account()?.as_deref() != Some(id) {
+            let statement = "INSERT OR REPLACE INTO meta VALUES ('account', ?1)";
+            self.connection.execute(statement, [id])?;
+        }
+        Ok(())
+    }
+
     /// Begins a change; dropped without a commit it leaves nothing behind.
     pub fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
         self.connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
     }
 
-    /// Copies the database to a new file while it is used. The master key is not in it.
-    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        let failed = |source| StoreError::Io {
-            path: to.to_owned(),
-            source,
-        };
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(to);
-        let file = made.map_err(failed)?;
-        let copy = || -> rusqlite::Result<()> {
-            let mut target = Connection::open(to)?;
-            let backup = rusqlite::backup::Backup::new(&self.connection, &mut target)?;
-            backup.run_to_completion(1024, Duration::ZERO, None)
-        };
-        copy().map_err(|error| explain(to, error))?;
-        file.sync_all().map_err(failed)
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Copies the database of a data directory to a new file, also while a server uses it: a connection of its own reads one
+/// state of it, and hinders no write. The master key is not in it.
+pub fn backup(folder: &Path, to: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io {
+        path: to.to_owned(),
+        source,
+    };
+    let path = folder.join(FILE);
+    let open = || -> rusqlite::Result<Connection> {
+        // Not read-only: where no server runs, the file's shared memory has to be made.
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(STORE_BUSY_WAIT)?;
+        Ok(connection)
+    };
+    let source = open().map_err(|error| explain(&path, error))?;
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to);
+    let file = made.map_err(failed)?;
+    let outcome = copy(&source, &path, to).and_then(|()| file.sync_all().map_err(failed));
+    if outcome.is_err() {
+        // A half copy must not be taken for a whole one; if it cannot go, the error is told all the same.
+        let _ = std::fs::remove_file(to);
+    }
+    outcome
+}
+
+/// All pages in one step: with several, each write in between would begin the copy anew.
+fn copy(source: &Connection, path: &Path, to: &Path) -> Result<(), StoreError> {
+    let copied = || -> rusqlite::Result<(Connection, StepResult)> {
+        let mut target = Connection::open(to)?;
+        let backup = Backup::new(source, &mut target)?;
+        let done = backup.step(-1)?;
+        drop(backup);
+        Ok((target, done))
+    };
+    let (target, done) = copied().map_err(|error| explain(path, error))?;
+    if done != StepResult::Done {
+        return Err(StoreError::Locked(path.to_owned()));
+    }
+    migrate::check(&target, to)?;
+    // One file that needs none beside it; a server that opens it sets its own mode again.
+    let set = target.pragma_update(None, "journal_mode", "DELETE");
+    set.map_err(|error| explain(to, error))
 }
 
 fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
@@ -243,11 +290,9 @@ mod tests {
         assert_eq!(read(&database), "1");
         let copy = folder.path().join("copy").join(FILE);
         std::fs::create_dir(copy.parent().expect("a folder")).expect("made");
-        database.backup(&copy).expect("copied");
-        assert!(
-            database.backup(&copy).is_err(),
-            "a backup overwrites nothing"
-        );
+        backup(folder.path(), &copy).expect("copied");
+        let again = backup(folder.path(), &copy);
+        assert!(again.is_err(), "a backup overwrites nothing");
         let restored = Database::open(copy.parent().expect("a folder")).expect("opened");
         assert_eq!(read(&restored), "1");
     }

@@ -157,7 +157,11 @@ impl Setup {
 
     /// Starts it and waits until it serves.
     pub fn start(self) -> Gateway {
-        let folder = tempfile::tempdir().expect("a folder");
+        self.start_in(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// The same on a folder that may have been used before.
+    pub fn start_in(self, folder: TempDir) -> Gateway {
         let mut command = self.command(&folder);
         let mut child = command.spawn().expect("the binary");
         let notices = Lines::gather(child.stderr.take().expect("stderr"));
@@ -268,6 +272,25 @@ impl Gateway {
             unsafe { libc::kill(self.child.id() as libc::pid_t, signal) },
             0
         );
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it by `signal` and leaves its folder.
+    pub fn end(mut self, signal: libc::c_int) -> TempDir {
+        self.signal(signal);
+        self.wait();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
+    }
+
+    /// A call of the management API.
+    pub fn call(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
+        let mut client = Client::connect(self.management);
+        client.write(call(token, method, path, body).as_bytes());
+        client.answer()
     }
 
     /// Waits for its end.
@@ -569,6 +592,36 @@ pub fn post(path: &str, headers: &str, body: &str) -> String {
         "POST /v1/acc/default/{path} HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// A call of the management API as text.
+pub fn call(token: &str, method: &str, path: &str, body: &str) -> String {
+    format!(
+        "{method} /client/v4{path} HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The body of a new gateway.
+pub fn new_gateway(id: &str, authentication: bool) -> String {
+    serde_json::json!({
+        "id": id, "authentication": authentication, "cache_invalidate_on_update": true, "cache_ttl": 0,
+        "collect_logs": true, "rate_limiting_interval": 0, "rate_limiting_limit": 0,
+    })
+    .to_string()
+}
+
+/// The body of a new token that may run every gateway of `acc`.
+pub fn new_token(name: &str) -> String {
+    serde_json::json!({
+        "name": name,
+        "policies": [{
+            "effect": "allow",
+            "permission_groups": [{"id": "644535f4ed854494a59cb289d634b257"}],
+            "resources": {"com.cloudflare.api.account.acc": "*"},
+        }],
+    })
+    .to_string()
 }
 
 /// A chat request to OpenAI's endpoint.

@@ -1,7 +1,9 @@
 //! The real binary against the simulator, one module a capability.
 
 mod clocks;
+mod commands;
 mod credentials;
+mod durability;
 mod harness;
 mod http;
 mod lifecycle;
@@ -9,5 +11,6 @@ mod native;
 mod resources;
 mod sim;
 mod smuggling;
+mod state;
 mod streams;
 mod tidy;
