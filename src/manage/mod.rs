@@ -7,8 +7,10 @@ mod audit;
 mod gateways;
 mod openapi;
 mod operation;
+mod provider_configs;
 pub mod publish;
 mod schema;
+mod secrets;
 mod serve;
 mod tokens;
 
@@ -22,6 +24,7 @@ use serde_json::Value;
 pub use answer::{Answer, Fault, Problem};
 pub use operation::{Caller, Office};
 pub use publish::{Declared, PublishError};
+pub use secrets::{ResealError, reseal, sealed_for};
 pub use serve::{Api, Status, router};
 
 use crate::limits::DEFAULT_GATEWAY;
@@ -35,6 +38,8 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         accounts::OPERATIONS,
         audit::OPERATIONS,
         gateways::OPERATIONS,
+        provider_configs::OPERATIONS,
+        secrets::OPERATIONS,
         tokens::USER,
         tokens::ACCOUNT,
     ]
@@ -212,8 +217,10 @@ pub fn inaugurate(
                 "INSERT INTO meta VALUES ('created', ?1)",
                 [crate::store::now().to_string()],
             )?;
+            secrets::create_own_store(&mut call)?;
             gateways::create_default(&mut call, DEFAULT_GATEWAY)?;
         }
+        secrets::follow_account(&call)?;
         let token = tokens::create_first(&mut call, bootstrap)?;
         Ok((token, std::mem::take(&mut call.changes)))
     })?;
