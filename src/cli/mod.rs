@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod environment;
+mod key;
 mod load;
 mod serve;
 mod sim;
@@ -27,6 +28,9 @@ enum Subcommands {
     Demo(demo::Options),
     /// Print the configuration that would run, each value with its origin
     Check(crate::config::Flags),
+    /// Show or replace the master key that seals stored provider keys
+    #[command(subcommand)]
+    Key(key::Command),
     /// Put load on an OpenAI- or Anthropic-shaped endpoint
     Load(crate::load::Options),
     /// Run the provider simulator alone
@@ -39,6 +43,7 @@ pub fn run() -> ExitCode {
         Subcommands::Serve(options) => serve::run(options),
         Subcommands::Demo(options) => demo::run(options),
         Subcommands::Check(flags) => check::run(&flags),
+        Subcommands::Key(command) => key::run(command),
         Subcommands::Load(options) => load::run(&options),
         Subcommands::Sim(options) => sim::run(&options),
     };

@@ -137,6 +137,12 @@ impl Database {
         file.sync_all().map_err(failed)
     }
 
+    /// Brings everything into the file itself and empties the write-ahead log, so that what was replaced is in neither.
+    pub fn checkpoint(&self) -> rusqlite::Result<()> {
+        let query = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(query, [], |_| Ok(()))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
