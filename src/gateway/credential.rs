@@ -1,13 +1,14 @@
 //! Phase 7: which credential pays (spec: data plane 3.2 and 3.3, resolutions 6 and 7). It is only chosen here; it is opened
 //! for the attempt alone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::authenticate::Identity;
 use super::error::GatewayError;
 use crate::config::Secret;
 use crate::http::RequestHead;
-use crate::providers::{Slug, bearer, is_empty_key, query_key};
+use crate::providers::{Slug, behind_scheme, is_empty_key, query_key};
 use crate::seal::{Belonging, Sealer};
 use crate::snapshot::{Gateway, ProviderEntry, StoredKey, Tokens};
 
@@ -87,9 +88,34 @@ pub(super) fn open(
         id: &key.secret.0,
         name: &key.secret.1,
     };
-    sealer
+    let opened = sealer
         .open(&key.sealed, belonging)
-        .map_err(|error| GatewayError::unreadable_key(&key.alias, &key.provider, error))
+        .map_err(|error| GatewayError::unreadable_key(&key.alias, &key.provider, error))?;
+    // Credentials sign requests or are exchanged for a token; they themselves never go anywhere.
+    match opened.expose().starts_with(b"{") {
+        true => Err(GatewayError::no_plain_key(&key.alias, &key.provider)),
+        false => Ok(opened),
+    }
+}
+
+/// The query as it goes up: with the client's key only where that pays, and never with a gateway token.
+pub(super) fn query_going_up<'a>(
+    query: &'a str,
+    slug: Slug,
+    of_request: bool,
+    tokens: &Tokens,
+) -> Cow<'a, str> {
+    let stays = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded: Cow<'_, [u8]> = percent_encoding::percent_decode_str(value).into();
+        let is_key = slug.takes_query_key() && name == "key";
+        !is_token(&decoded, tokens) && !(is_key && (!of_request || value.is_empty()))
+    };
+    if query.split('&').all(stays) {
+        return Cow::Borrowed(query);
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| stays(pair)).collect();
+    Cow::Owned(kept.join("&"))
 }
 
 fn has_key(head: &RequestHead, entry: &ProviderEntry, tokens: &Tokens) -> bool {
@@ -110,7 +136,8 @@ pub(super) fn is_key(value: &[u8], tokens: &Tokens) -> bool {
     !is_empty_key(value) && !is_token(value, tokens)
 }
 
-/// Whether a header's value is a gateway token, bare or behind `Bearer`.
+/// Whether a header's value is a gateway token, bare or behind a scheme: providers' SDKs write `Bearer`, `Token`, `Key` and
+/// others before whatever they are given as a key.
 pub(super) fn is_token(value: &[u8], tokens: &Tokens) -> bool {
-    tokens.is_token(value) || bearer(value).is_some_and(|token| tokens.is_token(token))
+    tokens.is_token(behind_scheme(value))
 }

@@ -88,6 +88,13 @@ impl GatewayError {
             .detailed(reason)
     }
 
+    /// A stored key is a JSON object of credentials, and the provider takes a plain one.
+    pub fn no_plain_key(alias: &str, provider: &str) -> Self {
+        Self::new(400, 2005, "Failed to get response from provider").described(format!(
+            "The stored key {alias:?} for {provider} is a JSON object, and requests to it take a plain key"
+        ))
+    }
+
     /// Nobody may pay: own keys are demanded and none is there (data plane 8.4).
     pub fn no_credential(provider: &str) -> Self {
         Self::new(400, 2021, "No credentials available")

@@ -68,11 +68,25 @@ pub(super) fn write_head(
     if identity_coding {
         write::header(&mut out, b"accept-encoding", b"identity");
     }
+    // The key that pays stands above a header of the same name that the provider is configured with.
+    let slot = slug.slot(step.rest);
+    let is_paying = |own: &str| match key {
+        Key::Put(_) => own == slot.header,
+        Key::OfRequest => head.headers().any(|(name, value)| {
+            name.eq_ignore_ascii_case(own.as_bytes())
+                && slug.is_key_header(name)
+                && is_key(value, tokens)
+        }),
+        Key::None => false,
+    };
     for (name, value) in &step.entry.headers {
+        if is_paying(name) {
+            continue;
+        }
         write::header(&mut out, name.as_bytes(), value.as_bytes());
     }
     if let Key::Put(key) = key {
-        write_key(&mut out, slug.slot(step.rest), key);
+        write_key(&mut out, slot, key);
     }
     match head.framing() {
         RequestFraming::None => {}

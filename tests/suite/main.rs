@@ -3,6 +3,7 @@
 mod clocks;
 mod harness;
 mod http;
+mod keys;
 mod lifecycle;
 mod native;
 mod streams;
