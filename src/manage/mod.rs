@@ -9,9 +9,12 @@ mod openapi;
 mod operation;
 mod provider_configs;
 pub mod publish;
+mod reseal;
 mod schema;
+mod secret_values;
 mod secrets;
 mod serve;
+mod stores;
 mod tokens;
 
 use std::collections::HashMap;
@@ -24,7 +27,7 @@ use serde_json::Value;
 pub use answer::{Answer, Fault, Problem};
 pub use operation::{Caller, Office};
 pub use publish::{Declared, PublishError};
-pub use secrets::{ResealError, reseal, sealed_for};
+pub use reseal::{ResealError, reseal, sealed_for};
 pub use serve::{Api, Status, router};
 
 use crate::limits::DEFAULT_GATEWAY;
@@ -40,6 +43,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         gateways::OPERATIONS,
         provider_configs::OPERATIONS,
         secrets::OPERATIONS,
+        stores::OPERATIONS,
         tokens::USER,
         tokens::ACCOUNT,
     ]
@@ -217,10 +221,10 @@ pub fn inaugurate(
                 "INSERT INTO meta VALUES ('created', ?1)",
                 [crate::store::now().to_string()],
             )?;
-            secrets::create_own_store(&mut call)?;
+            stores::create_own(&mut call)?;
             gateways::create_default(&mut call, DEFAULT_GATEWAY)?;
         }
-        secrets::follow_account(&call)?;
+        reseal::follow_account(&call)?;
         let token = tokens::create_first(&mut call, bootstrap)?;
         Ok((token, std::mem::take(&mut call.changes)))
     })?;

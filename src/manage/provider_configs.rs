@@ -4,11 +4,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem};
-use super::gateways;
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
 use super::publish::Change;
 use super::schema::{Field, Kind, TEXT, optional, required};
-use super::secrets::{self, GATEWAY_SCOPE, fit, secret_of, text_of};
+use super::secret_values::{fit, secret_of, text_of};
+use super::secrets::{self, GATEWAY_SCOPE};
+use super::{gateways, stores};
 use crate::access::Permission as P;
 use crate::limits::{ALIAS_MAX, SECRET_VALUE_MAX};
 use crate::store::{now, uuid};
@@ -277,7 +278,7 @@ fn take_secret(
             Ok(secret)
         }
         (None, Some(value)) => {
-            let store = secrets::create_own_store(call)?;
+            let store = stores::create_own(call)?;
             let mut name = format!("{gateway}_{provider}_{alias}");
             if let Some(mut left) = secrets::find_named(call.database, &store, &name)? {
                 let usable = left.is_for_gateways() && secrets::users(call, &left.id)?.is_empty();

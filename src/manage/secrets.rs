@@ -1,36 +1,30 @@
 //! The secrets store (spec: control plane 6.2). Values go in and never come out. Its errors have codes of their own, and a word
 //! for machines in front of the message.
 
-use std::borrow::Cow;
-
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Problem};
+use super::gateways;
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
 use super::publish::Change;
 use super::schema::{Field, Kind, TEXT, optional, required};
-use super::{gateways, tokens};
+use super::secret_values::{fit, preview, secret_of, text_of};
+use super::stores::store;
 use crate::access::Permission as P;
 use crate::config::Secret;
 use crate::limits::{SECRET_COMMENT_MAX, SECRET_NAME_MAX, SECRET_VALUE_MAX, SECRETS_MAX};
-use crate::seal::{Belonging, SealError, Sealed, Sealer};
+use crate::seal::{Belonging, Sealed};
 use crate::store::{hex32, now};
-use crate::telemetry::notice;
 
-const STORES: &str = "/accounts/{account_id}/secrets_store/stores";
-const STORE: &str = "/accounts/{account_id}/secrets_store/stores/{store_id}";
 const SECRETS: &str = "/accounts/{account_id}/secrets_store/stores/{store_id}/secrets";
 const SECRET: &str = "/accounts/{account_id}/secrets_store/stores/{store_id}/secrets/{secret_id}";
-const READ: Needs = Needs::Any(&[P::SecretsStoreRead]);
-const WRITE: Needs = Needs::Any(&[P::SecretsStoreWrite]);
-/// The store that every instance has (our name).
-const OWN_STORE: &str = "default_secrets_store";
+pub(super) const READ: Needs = Needs::Any(&[P::SecretsStoreRead]);
+pub(super) const WRITE: Needs = Needs::Any(&[P::SecretsStoreWrite]);
 /// What audit lines are about.
-const STORE_RESOURCE: &str = "secrets_store.store";
-const SECRET_RESOURCE: &str = "secrets_store.secret";
+const RESOURCE: &str = "secrets_store.secret";
 
 /// The scope without which no gateway uses a secret; the others are labels.
 pub(super) const GATEWAY_SCOPE: &str = "ai_gateway";
@@ -43,9 +37,9 @@ const SCOPES: &[&str] = &[
     "workers",
 ];
 const SCOPE_LIST: Kind = Kind::List(&Kind::Choice(SCOPES), 1, SCOPES.len());
-const DIRECTION: Field = optional("direction", Kind::Choice(&["asc", "desc"]));
+pub(super) const DIRECTION: Field = optional("direction", Kind::Choice(&["asc", "desc"]));
 
-const NAME: Field = required("name", Kind::Text(1, SECRET_NAME_MAX));
+pub(super) const NAME: Field = required("name", Kind::Text(1, SECRET_NAME_MAX));
 const VALUE: Kind = Kind::Text(1, SECRET_VALUE_MAX);
 const COMMENT: Field = optional("comment", Kind::Text(0, SECRET_COMMENT_MAX));
 const NEW: Kind = Kind::Record(&[
@@ -62,13 +56,6 @@ const EDIT: Kind = Kind::Record(&[
 const COPY: Kind = Kind::Record(&[NAME, required("scopes", SCOPE_LIST), COMMENT]);
 const NAMED: Kind = Kind::Record(&[required("id", TEXT)]);
 
-const STORE_ANSWER: &[Field] = &[
-    required("id", TEXT),
-    required("name", TEXT),
-    required("created", Kind::Time),
-    required("modified", Kind::Time),
-    required("account_id", TEXT),
-];
 const ANSWER: &[Field] = &[
     required("id", TEXT),
     required("store_id", TEXT),
@@ -81,66 +68,6 @@ const ANSWER: &[Field] = &[
 ];
 
 pub(super) const OPERATIONS: &[Operation] = &[
-    Operation {
-        method: "GET",
-        path: "/accounts/{account_id}/secrets_store/quota",
-        name: "secrets_store.quota",
-        about: "How many secrets there are and may be",
-        needs: READ,
-        query: &[],
-        body: Body::None,
-        answers: Answers::Result(&[required("secrets", Kind::Any)]),
-        run: quota,
-    },
-    Operation {
-        method: "GET",
-        path: STORES,
-        name: "secrets_store.stores.list",
-        about: "List stores",
-        needs: READ,
-        query: &[
-            optional("order", Kind::Choice(&["name", "created", "modified"])),
-            DIRECTION,
-            paging(1, 100)[0],
-            paging(1, 100)[1],
-        ],
-        body: Body::None,
-        answers: Answers::Page(STORE_ANSWER),
-        run: list_stores,
-    },
-    Operation {
-        method: "POST",
-        path: STORES,
-        name: "secrets_store.stores.create",
-        about: "Create the store, where there is none",
-        needs: WRITE,
-        query: &[],
-        body: Body::Own(Kind::Record(&[NAME])),
-        answers: Answers::Result(STORE_ANSWER),
-        run: create_store,
-    },
-    Operation {
-        method: "GET",
-        path: STORE,
-        name: "secrets_store.stores.get",
-        about: "Read a store",
-        needs: READ,
-        query: &[],
-        body: Body::None,
-        answers: Answers::Result(STORE_ANSWER),
-        run: get_store,
-    },
-    Operation {
-        method: "DELETE",
-        path: STORE,
-        name: "secrets_store.stores.delete",
-        about: "Delete a store; with force also its secrets and the provider configurations that use them",
-        needs: WRITE,
-        query: &[optional("force", Kind::Boolean)],
-        body: Body::None,
-        answers: Answers::Result(STORE_ANSWER),
-        run: delete_store,
-    },
     Operation {
         method: "GET",
         path: SECRETS,
@@ -230,149 +157,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
 ];
 
-// --- stores ---
-
-struct StoreRow {
-    id: String,
-    name: String,
-    created: i64,
-    modified: i64,
-}
-
-impl StoreRow {
-    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            id: row.get(0)?,
-            name: row.get(1)?,
-            created: row.get(2)?,
-            modified: row.get(3)?,
-        })
-    }
-
-    fn show(&self, account: &str) -> Value {
-        json!({
-            "id": self.id,
-            "account_id": account,
-            "name": self.name,
-            "created": time(self.created),
-            "modified": time(self.modified),
-        })
-    }
-}
-
-fn quota(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    let usage = count(call.database)?;
-    Ok(Answer::Result(
-        json!({"secrets": {"quota": SECRETS_MAX, "usage": usage}}),
-    ))
-}
-
-fn count(database: &Connection) -> Result<i64, Problem> {
-    Ok(database.query_row("SELECT count(*) FROM secrets", [], |row| row.get(0))?)
-}
-
-fn list_stores(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    let order = call.text("order").unwrap_or("name");
-    let direction = call.text("direction").unwrap_or("asc");
-    let query =
-        format!("SELECT id, name, created, modified FROM stores ORDER BY {order} {direction}, id");
-    let mut statement = call.database.prepare_cached(&query)?;
-    let rows = statement.query_map([], StoreRow::of)?;
-    let stores = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let account = &call.office.account;
-    Ok(call.paginate(stores.iter().map(|store| store.show(account)).collect()))
-}
-
-fn create_store(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    if !call.body.is_object() {
-        return Err(bad_body("a JSON object with a name is required"));
-    }
-    let name = match call.body["name"].as_str() {
-        None | Some("") => return Err(refused(1001, "store_name_empty", "a store needs a name")),
-        Some(name) if name.chars().count() > SECRET_NAME_MAX => {
-            let about = format!("at most {SECRET_NAME_MAX} characters");
-            return Err(refused(1001, "store_name_too_long", about));
-        }
-        Some(name) => name.to_owned(),
-    };
-    if the_store(call.database)?.is_some() {
-        let about = "an account has one store, and it is there";
-        return Err(refused(1003, "maximum_stores_exceeded", about));
-    }
-    let store = insert_store(call, name)?;
-    Ok(Answer::Result(store.show(&call.office.account)))
-}
-
-fn insert_store(call: &mut Call<'_>, name: String) -> Result<StoreRow, Problem> {
-    let now = now();
-    let store = StoreRow {
-        id: hex32(),
-        name,
-        created: now,
-        modified: now,
-    };
-    call.database.execute(
-        "INSERT INTO stores (id, name, created, modified) VALUES (?1, ?2, ?3, ?4)",
-        params![store.id, store.name, store.created, store.modified],
-    )?;
-    let shown = store.show(&call.office.account);
-    call.audit("create", (STORE_RESOURCE, &store.id), None, Some(&shown))?;
-    Ok(store)
-}
-
-fn the_store(database: &Connection) -> Result<Option<StoreRow>, Problem> {
-    let query = "SELECT id, name, created, modified FROM stores ORDER BY created, id LIMIT 1";
-    Ok(database.query_row(query, [], StoreRow::of).optional()?)
-}
-
-/// The id of the account's store, which is made where it was deleted.
-pub(super) fn create_own_store(call: &mut Call<'_>) -> Result<String, Problem> {
-    match the_store(call.database)? {
-        Some(store) => Ok(store.id),
-        None => Ok(insert_store(call, OWN_STORE.to_owned())?.id),
-    }
-}
-
-/// The store that the path names.
-fn store(call: &Call<'_>, code: u32) -> Result<StoreRow, Problem> {
-    let query = "SELECT id, name, created, modified FROM stores WHERE id = ?1";
-    let id = call.parameter("store_id");
-    let found = call.database.query_row(query, [id], StoreRow::of);
-    found
-        .optional()?
-        .ok_or_else(|| missing(code, "store_not_found", &format!("no store {id:?}")))
-}
-
-fn get_store(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    let store = store(call, 1001)?;
-    Ok(Answer::Result(store.show(&call.office.account)))
-}
-
-fn delete_store(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    let store = store(call, 1000)?;
-    let force = call.query.get("force") == Some(&Value::Bool(true));
-    let query = "SELECT id FROM secrets WHERE store_id = ?1 ORDER BY name";
-    let mut statement = call.database.prepare_cached(query)?;
-    let ids = statement.query_map([&store.id], |row| row.get::<_, String>(0))?;
-    let ids = ids.collect::<rusqlite::Result<Vec<_>>>()?;
-    if !ids.is_empty() && !force {
-        let about = format!("it holds {} secrets; force=true deletes them", ids.len());
-        return Err(refused(1003, "store_not_empty", about));
-    }
-    for id in ids {
-        if let Some(row) = find(call.database, &id)? {
-            drop_secret(call, row)?;
-        }
-    }
-    call.database
-        .execute("DELETE FROM stores WHERE id = ?1", [&store.id])?;
-    let shown = store.show(&call.office.account);
-    call.audit("delete", (STORE_RESOURCE, &store.id), Some(&shown), None)?;
-    Ok(Answer::Result(shown))
-}
-
-// --- secrets ---
-
 /// A secret as it is stored.
 pub(super) struct Row {
     pub id: String,
@@ -380,18 +164,18 @@ pub(super) struct Row {
     pub name: String,
     comment: Option<String>,
     scopes: String,
-    sealed: Sealed,
+    pub sealed: Sealed,
     /// What may be seen of the value.
     pub preview: String,
     created: i64,
     modified: i64,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, store_id, name, comment, scopes, key_id, sealed, preview, created, modified";
 
 impl Row {
-    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+    pub fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
             store_id: row.get(1)?,
@@ -408,7 +192,7 @@ impl Row {
         })
     }
 
-    fn belonging<'a>(&'a self, account: &'a str) -> Belonging<'a> {
+    pub fn belonging<'a>(&'a self, account: &'a str) -> Belonging<'a> {
         Belonging {
             account,
             id: &self.id,
@@ -688,13 +472,12 @@ pub(super) fn insert(
             row.modified
         ],
     )?;
-    call.audit(
-        "create",
-        (SECRET_RESOURCE, &row.id),
-        None,
-        Some(&row.audited()),
-    )?;
+    call.audit("create", (RESOURCE, &row.id), None, Some(&row.audited()))?;
     Ok(row)
+}
+
+pub(super) fn count(database: &Connection) -> Result<i64, Problem> {
+    Ok(database.query_row("SELECT count(*) FROM secrets", [], |row| row.get(0))?)
 }
 
 /// Gives a secret another value, for every gateway that uses it.
@@ -725,7 +508,7 @@ fn store_changed(call: &mut Call<'_>, row: &mut Row, old: &Value) -> Result<(), 
     )?;
     call.audit(
         "update",
-        (SECRET_RESOURCE, &row.id),
+        (RESOURCE, &row.id),
         Some(old),
         Some(&row.audited()),
     )?;
@@ -733,7 +516,7 @@ fn store_changed(call: &mut Call<'_>, row: &mut Row, old: &Value) -> Result<(), 
 }
 
 /// Removes a secret with the configurations that use it, and answers what it was.
-fn drop_secret(call: &mut Call<'_>, row: Row) -> Result<Value, Problem> {
+pub(super) fn drop_secret(call: &mut Call<'_>, row: Row) -> Result<Value, Problem> {
     tell_gateways(call, &row.id)?;
     for statement in [
         "DELETE FROM provider_configs WHERE secret_id = ?1",
@@ -741,12 +524,7 @@ fn drop_secret(call: &mut Call<'_>, row: Row) -> Result<Value, Problem> {
     ] {
         call.database.execute(statement, [&row.id])?;
     }
-    call.audit(
-        "delete",
-        (SECRET_RESOURCE, &row.id),
-        Some(&row.audited()),
-        None,
-    )?;
+    call.audit("delete", (RESOURCE, &row.id), Some(&row.audited()), None)?;
     let mut shown = row.show();
     shown["status"] = Value::from("deleted");
     Ok(shown)
@@ -844,52 +622,6 @@ fn seal(call: &Call<'_>, row: &mut Row, value: &Secret) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A text whose memory is cleared once it was used.
-pub(super) fn secret_of(text: String) -> Secret {
-    Secret::from(text.into_bytes().into_boxed_slice())
-}
-
-/// A secret's text; values are taken as JSON strings, so that they are UTF-8.
-pub(super) fn text_of(value: &Secret) -> &str {
-    std::str::from_utf8(value.expose()).unwrap_or_default()
-}
-
-/// The first three and the last four characters; nothing of a short one (control plane 6.1).
-fn preview(value: &str) -> String {
-    let characters: Vec<char> = value.chars().collect();
-    if characters.len() < 16 {
-        return "****".to_owned();
-    }
-    let first: String = characters[..3].iter().collect();
-    let last: String = characters[characters.len() - 4..].iter().collect();
-    format!("{first}...{last}")
-}
-
-/// The form in which a value can be a provider's key, or why it cannot: visible characters, as a header takes them, or a
-/// JSON object of credentials, which is written anew so that no line end stands in it.
-pub(super) fn fit<'a>(
-    database: &Connection,
-    value: &'a str,
-) -> Result<Result<Cow<'a, str>, &'static str>, Problem> {
-    if tokens::is_token(database, value)? {
-        return Ok(Err("is a token of this gateway, not a provider's key"));
-    }
-    Ok(header_form(value))
-}
-
-fn header_form(value: &str) -> Result<Cow<'_, str>, &'static str> {
-    if let Ok(credentials @ Value::Object(_)) = serde_json::from_str(value) {
-        return Ok(credentials.to_string().into());
-    }
-    let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    if value.is_empty() || !value.bytes().all(visible) || value.trim() != value {
-        return Err(
-            "must be visible ASCII characters without spaces around them or line ends, or a JSON object of credentials",
-        );
-    }
-    Ok(value.into())
-}
-
 // --- what bodies hold ---
 
 fn name(body: &Value) -> Result<String, Problem> {
@@ -964,135 +696,21 @@ fn value(body: &mut Value) -> Result<Secret, Problem> {
 
 // --- errors ---
 
-fn refused(code: u32, word: &str, about: impl std::fmt::Display) -> Problem {
+pub(super) fn refused(code: u32, word: &str, about: impl std::fmt::Display) -> Problem {
     Problem::new(400, code, format!("{word}: {about}"))
 }
 
-fn missing(code: u32, word: &str, about: &str) -> Problem {
+pub(super) fn missing(code: u32, word: &str, about: &str) -> Problem {
     Problem::new(404, code, format!("{word}: {about}"))
 }
 
-fn bad_body(about: &str) -> Problem {
+pub(super) fn bad_body(about: &str) -> Problem {
     refused(1001, "invalid_json_body", about)
-}
-
-// --- sealing anew ---
-
-/// Why stored secrets cannot be sealed anew.
-#[derive(Debug, thiserror::Error)]
-pub enum ResealError {
-    /// The database fails.
-    #[error("the configuration database: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// One cannot be opened or sealed.
-    #[error("the secret {name:?}: {source}")]
-    Seal {
-        /// Its name.
-        name: String,
-        /// Why not.
-        source: SealError,
-    },
-}
-
-impl From<ResealError> for Problem {
-    fn from(error: ResealError) -> Self {
-        match error {
-            ResealError::Database(error) => error.into(),
-            ResealError::Seal { source, .. } => source.into(),
-        }
-    }
-}
-
-/// Seals every secret anew: with another key, or for another account. Within a transaction of the caller's; returns how many.
-pub fn reseal(
-    database: &Connection,
-    from: (&Sealer, &str),
-    to: (&Sealer, &str),
-) -> Result<usize, ResealError> {
-    let query = format!("SELECT {COLUMNS} FROM secrets");
-    let rows = database
-        .prepare(&query)?
-        .query_map([], Row::of)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut update =
-        database.prepare("UPDATE secrets SET key_id = ?2, sealed = ?3 WHERE id = ?1")?;
-    for row in &rows {
-        let opened = from.0.open(&row.sealed, row.belonging(from.1));
-        let sealed = opened.and_then(|value| to.0.seal(value.expose(), row.belonging(to.1)));
-        let sealed = sealed.map_err(|source| ResealError::Seal {
-            name: row.name.clone(),
-            source,
-        })?;
-        update.execute(params![row.id, &*sealed.key_id, &*sealed.bytes])?;
-    }
-    Ok(rows.len())
-}
-
-/// The account for which secrets are sealed is kept beside them: where the operator renamed it, they follow.
-pub(super) fn follow_account(call: &Call<'_>) -> Result<(), Problem> {
-    let (database, account) = (call.database, &*call.office.account);
-    let before = sealed_for(database)?;
-    if before.as_deref() == Some(account) {
-        return Ok(());
-    }
-    if let Some(before) = before {
-        let sealer = &*call.office.sealer;
-        let count = reseal(database, (sealer, &before), (sealer, account))?;
-        notice::say(format_args!(
-            "the account was {before} and is {account}: {count} secrets are sealed for it"
-        ));
-    }
-    database.execute(
-        "INSERT OR REPLACE INTO meta VALUES ('account', ?1)",
-        [account],
-    )?;
-    Ok(())
-}
-
-/// The account for which the secrets of a database are sealed; `None` before its first start.
-pub fn sealed_for(database: &Connection) -> rusqlite::Result<Option<String>> {
-    let query = "SELECT value FROM meta WHERE key = 'account'";
-    database.query_row(query, [], |row| row.get(0)).optional()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn previews_show_little_and_nothing_of_short_ones() {
-        assert_eq!(preview("sk-proj-0123456789abcd"), "sk-...abcd");
-        assert_eq!(preview("0123456789abcdef"), "012...cdef");
-        assert_eq!(preview("0123456789abcde"), "****");
-        assert_eq!(preview("éééééééééééééééü"), "ééé...éééü");
-        assert_eq!(preview(""), "****");
-    }
-
-    #[test]
-    fn keys_fit_into_a_header_or_are_json_objects() {
-        for key in ["sk-1", "two words", "~!\"#"] {
-            assert_eq!(header_form(key).as_deref(), Ok(key));
-        }
-        for key in [
-            "",
-            " sk",
-            "sk ",
-            "sk\n",
-            "a\r\nX: 1",
-            "a\tb",
-            "a\0b",
-            "schlüssel",
-            "[1,\n2]",
-        ] {
-            assert!(header_form(key).is_err(), "{key:?}");
-        }
-        let credentials =
-            "{\n  \"accessKeyId\": \"A\",\r\n  \"private_key\": \"-----BEGIN\\nX\"\n}\n";
-        assert_eq!(
-            header_form(credentials).as_deref(),
-            Ok(r#"{"accessKeyId":"A","private_key":"-----BEGIN\nX"}"#)
-        );
-    }
 
     #[test]
     fn scopes_come_sorted_and_each_once() {
