@@ -175,6 +175,17 @@ pub const MANAGE_BODY_MAX: usize = 1 << 20;
 /// Items of a page where nothing is asked for (control plane 1.4).
 pub const PER_PAGE_DEFAULT: i64 = 20;
 
+/// Secrets of the store: two for each of ten thousand gateways.
+pub const SECRETS_MAX: i64 = 20_000;
+/// Bytes of a secret's value (control plane 6.2).
+pub const SECRET_VALUE_MAX: usize = 65_536;
+/// Characters of a secret's name: one made of gateway, provider and alias fits.
+pub const SECRET_NAME_MAX: usize = 255;
+/// Characters of a secret's comment.
+pub const SECRET_COMMENT_MAX: usize = 1024;
+/// Characters of a stored key's alias, which stands in a header.
+pub const ALIAS_MAX: usize = 64;
+
 /// The gateway that always exists.
 pub const DEFAULT_GATEWAY: &str = "default";
 

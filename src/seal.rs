@@ -108,7 +108,8 @@ impl Sealer {
         sealer.map(Some)
     }
 
-    /// Makes a key and its file, which must not exist, and brings both to the disk.
+    /// Makes a key and its file, which must not exist, and brings both to the disk. A crash leaves no file with half a key: it
+    /// is written beside and renamed. Whoever calls holds the directory's lock.
     pub fn create(path: &Path) -> Result<Self, SealError> {
         let failed = |source| SealError::Io {
             path: path.to_owned(),
@@ -119,21 +120,25 @@ impl Sealer {
             .fill(&mut key)
             .map_err(|_| SealError::Random)?;
         let write = || -> io::Result<()> {
+            if path.try_exists()? {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(".part");
+            // One that a crash left is half a key at best, and may have other permissions.
+            remove(Path::new(&beside))?;
             let mut options = OpenOptions::new();
             let mut file = options
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
-                .open(path)?;
+                .open(&beside)?;
             for byte in &key {
                 write!(file, "{byte:02x}")?;
             }
             writeln!(file)?;
             file.sync_all()?;
-            match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-                _ => Ok(()),
-            }
+            rename(Path::new(&beside), path)
         };
         write().map_err(failed)?;
         let sealer = Self::new(&key);
@@ -215,6 +220,23 @@ impl Sealer {
             aad.extend_from_slice(part.as_bytes());
         }
         Aad::from(aad)
+    }
+}
+
+/// Puts a key file in the place of another, durably.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file; one that is not there is as good as removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -24,6 +24,11 @@ pub(super) fn master_key() -> Result<Option<String>, Box<dyn Error>> {
     secret("RINGGATE_MASTER_KEY")
 }
 
+/// `RINGGATE_NEW_MASTER_KEY`, to which `key rotate` goes over.
+pub(super) fn new_master_key() -> Result<Option<String>, Box<dyn Error>> {
+    secret("RINGGATE_NEW_MASTER_KEY")
+}
+
 fn secret(name: &str) -> Result<Option<String>, Box<dyn Error>> {
     let file = format!("{name}_FILE");
     match (named(name), named(&file)) {

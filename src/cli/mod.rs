@@ -11,6 +11,7 @@ mod export;
 mod gateway;
 mod import;
 mod interrupt;
+mod key;
 mod load;
 mod resources;
 mod serve;
@@ -49,6 +50,9 @@ enum Subcommands {
     Gateway(gateway::Action),
     /// Show the account and what it has
     Account(client::Place),
+    /// Show or replace the master key that seals stored provider keys
+    #[command(subcommand)]
+    Key(key::Command),
     /// Copy the configuration database, also while a server runs
     Backup(backup::Options),
     /// Write all configuration that the API holds as one JSON document, without secrets
@@ -73,6 +77,7 @@ pub fn run() -> ExitCode {
         Subcommands::Token(action) => done(token::run(&action)),
         Subcommands::Gateway(action) => done(gateway::run(&action)),
         Subcommands::Account(place) => done(account::run(&place)),
+        Subcommands::Key(command) => done(key::run(command)),
         Subcommands::Backup(options) => done(backup::run(&options)),
         Subcommands::Export(options) => done(export::run(&options)),
         Subcommands::Apply(options) => done(apply::run(&options)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::GatewayError;
 use crate::access::Permission;
 use crate::http::RequestHead;
-use crate::providers::{bearer, query_key};
+use crate::providers::{behind_scheme, query_key};
 use crate::snapshot::{Gateway, Token, Tokens};
 
 /// Who asks.
@@ -26,7 +26,7 @@ impl Identity {
 }
 
 /// Slots of provider keys in which a gateway token may stand as well.
-const KEY_SLOTS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
+const KEY_SLOTS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "xi-api-key"];
 
 /// Looks for the token; the first place that holds a valid one counts, and a filled `cf-aig-authorization` counts alone.
 pub(super) fn authenticate(
@@ -53,11 +53,11 @@ fn identify(head: &RequestHead, tokens: &Tokens, valid: impl Fn(&Token) -> bool)
     let own = head.header("cf-aig-authorization").unwrap_or_default();
     if !own.is_empty() {
         return Identity {
-            token: find(bearer(own).unwrap_or(own)),
+            token: find(behind_scheme(own)),
             in_key_slot: false,
         };
     }
-    let authorization = head.header("authorization").and_then(bearer);
+    let authorization = head.header("authorization").map(behind_scheme);
     let slots = KEY_SLOTS.iter().filter_map(|name| head.header(name));
     let query = head.query().and_then(query_key).map(str::as_bytes);
     let token = authorization

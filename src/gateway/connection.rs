@@ -27,7 +27,6 @@ use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError, HeadClocks};
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
-use crate::providers::{query_key, without_key};
 use crate::record::{End, bump};
 use crate::snapshot::{Settings, Snapshot, Tokens};
 
@@ -394,17 +393,10 @@ fn prepare<'a>(
         Usable::Token(token) => Key::Put(token.expose().as_bytes()),
         _ => key,
     };
-    // A key in the query goes up only where it is the one that pays: a gateway token never does.
-    let query = head.query().map(|query| match query_key(query) {
-        Some(value)
-            if slug.takes_query_key()
-                && !(matches!(key, Key::OfRequest)
-                    && credential::is_key(value.as_bytes(), &snapshot.tokens)) =>
-        {
-            without_key(query)
-        }
-        _ => query.into(),
-    });
+    let of_request = matches!(key, Key::OfRequest);
+    let query = head
+        .query()
+        .map(|query| credential::query_going_up(query, slug, of_request, &snapshot.tokens));
     let query = query.as_deref().filter(|query| !query.is_empty());
     if let Usable::Costly(credential) = usable {
         return Ok(Prepared::Unpaid(Box::new(Unpaid {

@@ -1,6 +1,7 @@
 //! Phase 7: which credential pays (spec: data plane 3.2 and 3.3, resolutions 6 and 7). It is only chosen here; it is opened
 //! for the attempt alone.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::config::Secret;
 use crate::http::RequestHead;
 use crate::providers::aws::{AwsCredential, AwsKeys};
 use crate::providers::vertex::{AccessToken, ServiceAccount, TokenUris, VertexCredential};
-use crate::providers::{Slug, bearer, is_empty_key, query_key};
+use crate::providers::{Slug, behind_scheme, is_empty_key, query_key};
 use crate::seal::{Belonging, Sealer};
 use crate::snapshot::{Gateway, ProviderEntry, StoredKey, Tokens};
 
@@ -96,6 +97,26 @@ pub(super) fn open(
         .map_err(|error| GatewayError::unreadable_key(&key.alias, &key.provider, error))
 }
 
+/// The query as it goes up: with the client's key only where that pays, and never with a gateway token.
+pub(super) fn query_going_up<'a>(
+    query: &'a str,
+    slug: Slug,
+    of_request: bool,
+    tokens: &Tokens,
+) -> Cow<'a, str> {
+    let stays = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded: Cow<'_, [u8]> = percent_encoding::percent_decode_str(value).into();
+        let is_key = slug.takes_query_key() && name == "key";
+        !is_token(&decoded, tokens) && !(is_key && (!of_request || value.is_empty()))
+    };
+    if query.split('&').all(stays) {
+        return Cow::Borrowed(query);
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| stays(pair)).collect();
+    Cow::Owned(kept.join("&"))
+}
+
 /// A credential that is no key by itself.
 pub(super) enum Costly {
     /// Signs each request.
@@ -148,6 +169,11 @@ pub(super) fn look_at(
                 Err(error) => Err(GatewayError::unfit_key(slug.as_str(), error)),
             }
         }
+        // Credentials sign requests or are exchanged for a token; they themselves never go anywhere.
+        _ if !from_request && key.trim_ascii_start().starts_with(b"{") => {
+            let reason = "it is a credential of several parts, and this provider takes a plain key";
+            Err(GatewayError::unfit_key(slug.as_str(), reason))
+        }
         _ => Ok(Usable::Plain),
     }
 }
@@ -183,7 +209,8 @@ pub(super) fn is_key(value: &[u8], tokens: &Tokens) -> bool {
     !is_empty_key(value) && !is_token(value, tokens)
 }
 
-/// Whether a header's value is a gateway token, bare or behind `Bearer`.
+/// Whether a header's value is a gateway token, bare or behind a scheme: providers' SDKs write `Bearer`, `Token`, `Key` and
+/// others before whatever they are given as a key.
 pub(super) fn is_token(value: &[u8], tokens: &Tokens) -> bool {
-    tokens.is_token(value) || bearer(value).is_some_and(|token| tokens.is_token(token))
+    tokens.is_token(behind_scheme(value))
 }

@@ -82,16 +82,13 @@ pub(super) fn write_head(
         .header("authorization")
         .is_some_and(|value| value.starts_with(b"AWS4-HMAC-SHA256"));
     let identity_coding = step.metered && !signed;
-    // The provider's own headers stand in the place of all others of the name, keys too: no field goes up twice.
+    // The provider's own headers stand in the place of the client's of the same name: no field goes up twice.
     let own = |name: &[u8]| {
         let mut names = step.entry.headers.iter().map(|(own, _)| own.as_bytes());
         names.any(|own| name.eq_ignore_ascii_case(own))
     };
     for (name, value) in head.headers() {
         if !goes_up(name) || head.is_hop_by_hop(name) || key.replaces(name) {
-            continue;
-        }
-        if own(name) {
             continue;
         }
         if slug.is_key_header(name) {
@@ -103,6 +100,7 @@ pub(super) fn write_head(
             }
         } else if name.eq_ignore_ascii_case(b"accept-encoding") && identity_coding
             || is_token(value, tokens)
+            || own(name)
         {
             continue;
         } else if name.eq_ignore_ascii_case(b"cookie") {
@@ -117,13 +115,25 @@ pub(super) fn write_head(
     if identity_coding {
         write::header(&mut out, b"accept-encoding", b"identity");
     }
+    // The key that pays stands above a header of the same name that the provider is configured with.
+    let slot = slug.slot(step.rest);
+    let is_paying = |own: &str| match key {
+        Key::Put(_) => own == slot.header,
+        Key::OfRequest => head.headers().any(|(name, value)| {
+            name.eq_ignore_ascii_case(own.as_bytes())
+                && slug.is_key_header(name)
+                && is_key(value, tokens)
+        }),
+        Key::Signed(_) => SIGNATURE_HEADERS.contains(&own),
+        Key::None => false,
+    };
     for (name, value) in &step.entry.headers {
+        if is_paying(name) {
+            continue;
+        }
         write::header(&mut out, name.as_bytes(), value.as_bytes());
     }
-    let slot = slug.slot(step.rest);
-    if let Key::Put(key) = key
-        && !own(slot.header.as_bytes())
-    {
+    if let Key::Put(key) = key {
         write_key(&mut out, slot, key);
     }
     if let Key::Signed(signature) = key {

@@ -249,7 +249,7 @@ fn success(answer: &Answer, messages: &[(u32, String)]) -> Value {
                 "per_page": per_page,
                 "count": items.len(),
                 "total_count": total,
-                "total_pages": (total + per_page - 1) / per_page,
+                "total_pages": (total + per_page - 1) / per_page.max(&1),
             },
         }),
     }

@@ -14,6 +14,7 @@ use super::schema::{
     Field, Flaw, INTEGER, Kind, TEXT, check_members, optional, required, required_nullable,
 };
 use crate::access::Permission as P;
+use crate::providers::Slug;
 use crate::store::{now, uuid};
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/gateways";
@@ -388,8 +389,7 @@ fn get(call: &mut Call<'_>) -> Result<Answer, Problem> {
 
 fn create(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let id = call.body["id"].as_str().unwrap_or_default().to_owned();
-    let declared = call.office.declared.load().gateways.contains_key(&id);
-    if declared || read(call.database, &id)?.is_some() {
+    if exists(call, &id)? {
         return Err(Problem::exists(
             &["body", "id"],
             &format!("a gateway {id:?}"),
@@ -442,8 +442,12 @@ fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
 fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
     refuse_declared(call)?;
     let row = existing(call)?;
-    call.database
-        .execute("DELETE FROM gateways WHERE id = ?1", [&row.id])?;
+    for statement in [
+        "DELETE FROM provider_configs WHERE gateway_id = ?1",
+        "DELETE FROM gateways WHERE id = ?1",
+    ] {
+        call.database.execute(statement, [&row.id])?;
+    }
     let shown = show(&row, &call.office.account);
     call.audit("delete", (RESOURCE, &row.id), Some(&shown), None)?;
     call.changes.push(Change::Gateway(row.id));
@@ -470,9 +474,28 @@ fn url(call: &mut Call<'_>) -> Result<Answer, Problem> {
     Ok(Answer::Result(url.into()))
 }
 
+/// The name that a provider goes by in snapshots and logs: the slug behind an alias, or `custom-{slug}` where there is such a
+/// provider. `None`: there is none.
+pub(super) fn canonical_provider(
+    call: &Call<'_>,
+    provider: &str,
+) -> Result<Option<String>, Problem> {
+    if let Some(slug) = Slug::parse(provider) {
+        return Ok(Some(slug.as_str().to_owned()));
+    }
+    let known = custom_providers::is_known(call, provider)?;
+    Ok(known.then(|| provider.to_owned()))
+}
+
+/// Whether a gateway is stored or declared.
+pub(super) fn exists(call: &Call<'_>, id: &str) -> Result<bool, Problem> {
+    let declared = call.office.declared.load().gateways.contains_key(id);
+    Ok(declared || read(call.database, id)?.is_some())
+}
+
 /// Makes a gateway with every setting left to its default; `false` where it is there already.
 pub(super) fn create_default(call: &mut Call<'_>, id: &str) -> Result<bool, Problem> {
-    if call.office.declared.load().gateways.contains_key(id) || read(call.database, id)?.is_some() {
+    if exists(call, id)? {
         return Ok(false);
     }
     call.body = json!({

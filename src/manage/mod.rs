@@ -10,10 +10,15 @@ mod gateways;
 mod openapi;
 mod operation;
 mod prices;
+mod provider_configs;
 pub mod publish;
+mod reseal;
 mod routes;
 mod schema;
+mod secret_values;
+mod secrets;
 mod serve;
+mod stores;
 mod tokens;
 
 use std::collections::HashMap;
@@ -26,6 +31,7 @@ use serde_json::Value;
 pub use answer::{Answer, Fault, Problem};
 pub use operation::{Caller, Office};
 pub use publish::{Declared, PublishError};
+pub use reseal::{ResealError, reseal, sealed_for};
 pub use serve::{Api, Status, router};
 
 use crate::limits::DEFAULT_GATEWAY;
@@ -42,7 +48,10 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         domains::OPERATIONS,
         gateways::OPERATIONS,
         prices::OPERATIONS,
+        provider_configs::OPERATIONS,
         routes::OPERATIONS,
+        secrets::OPERATIONS,
+        stores::OPERATIONS,
         tokens::USER,
         tokens::ACCOUNT,
     ]
@@ -247,8 +256,10 @@ pub fn inaugurate(
                 "INSERT INTO meta VALUES ('created', ?1)",
                 [crate::store::now().to_string()],
             )?;
+            stores::create_own(&mut call)?;
             gateways::create_default(&mut call, DEFAULT_GATEWAY)?;
         }
+        reseal::follow_account(&call)?;
         let token = tokens::create_first(&mut call, bootstrap)?;
         Ok((token, std::mem::take(&mut call.changes)))
     })?;

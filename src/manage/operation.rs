@@ -55,6 +55,9 @@ pub(super) enum Body {
     Optional(&'static [Field]),
     /// A JSON array or anything else, checked as this kind.
     Value(Kind),
+    /// Described as this kind, and checked by the operation itself, which has error codes of its own: without a body, or with
+    /// one that is not JSON, it gets `null`.
+    Own(Kind),
 }
 
 /// The form and members of the answer, for the description.
@@ -147,11 +150,12 @@ impl<'a> Call<'a> {
         let mut body = match (operation.body, parts.body.take()) {
             (Body::None, _) => Value::Null,
             (Body::Optional(_), None) => Value::Object(Map::new()),
+            (Body::Own(_), None) => Value::Null,
             (_, Some(body)) => body,
             (_, None) => return Err(Problem::field(&["body"], "a JSON body is required")),
         };
         match operation.body {
-            Body::None => {}
+            Body::None | Body::Own(_) => {}
             Body::Members(fields) | Body::Optional(fields) => {
                 check(&Kind::Record(fields), &mut body, &mut path, &mut flaws);
             }

@@ -280,7 +280,7 @@ fn gateway(
 
 fn stored_keys(gateway: &str, database: &Connection) -> Result<Vec<Arc<StoredKey>>, PublishError> {
     let query = "SELECT c.id, c.provider_slug, c.alias, c.default_config, s.id, s.name, s.key_id, s.sealed
-        FROM provider_configs c JOIN secrets s ON s.id = c.secret_id WHERE c.gateway_id = ?1 ORDER BY c.provider_slug, c.alias";
+        FROM provider_configs c JOIN secrets s ON s.id = c.secret_id WHERE c.gateway_id = ?1 ORDER BY c.provider_slug, c.default_config DESC, c.alias";
     let mut statement = database.prepare_cached(query)?;
     let keys = statement.query_map([gateway], |row| {
         let text = |index| row.get::<_, String>(index);

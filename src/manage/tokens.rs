@@ -256,6 +256,17 @@ fn find(database: &Connection, id: &str) -> Result<Option<Stored>, Problem> {
     rows.next()?.map(of_row).transpose()
 }
 
+/// Whether a value is a token of this instance, or looks like one that was.
+pub(super) fn is_token(database: &Connection, value: &str) -> Result<bool, Problem> {
+    if has_token_form(value.as_bytes()) {
+        return Ok(true);
+    }
+    let query = "SELECT 1 FROM tokens WHERE digest = ?1";
+    let digest: [u8; 32] = Sha256::digest(value).into();
+    let found = database.query_row(query, [digest], |_| Ok(()));
+    Ok(found.optional()?.is_some())
+}
+
 fn compile(stored: Stored, account: &str) -> Token {
     let networks = |name: &str| -> Box<[IpNet]> {
         let listed = stored.condition["request_ip"][name].as_array();

@@ -9,7 +9,7 @@ mod paths;
 mod table;
 pub mod vertex;
 
-pub use credentials::{Slot, bearer, is_empty_key, query_key, without_key};
+pub use credentials::{Slot, bearer, behind_scheme, is_empty_key, query_key};
 pub use hidden::Hidden;
 pub use hygiene::{goes_down, goes_up, without_access_cookie};
 pub use paths::{BaseUrl, BaseUrlError, Provider, Target, TargetError};

@@ -4,7 +4,7 @@ mod control;
 mod data;
 mod data_dir;
 mod listen;
-mod master_key;
+pub mod master_key;
 mod premises;
 
 use std::io;

@@ -56,7 +56,7 @@ pub struct Gateway {
     pub byok_only: bool,
     /// Whether a stored key is used even where the request brings one.
     pub prefer_stored_keys: bool,
-    /// Its stored provider keys.
+    /// Its stored provider keys: sorted by provider, of each the default one first, the others by alias.
     pub keys: Box<[Arc<StoredKey>]>,
     /// Its dynamic routes that are deployed, by name.
     pub routes: Map<Box<str>, Arc<Route>>,
@@ -96,16 +96,22 @@ impl Gateway {
     /// The stored key for a provider: that of `alias`, else the default one, else the one called `default`
     /// (control plane 6.1, resolutions 7).
     pub fn key(&self, provider: &str, alias: Option<&str>) -> Option<&Arc<StoredKey>> {
-        let mut keys = self.keys.iter().filter(|key| &*key.provider == provider);
-        match alias {
-            Some(alias) => keys.find(|key| &*key.alias == alias),
-            None => {
-                let called = |key: &&Arc<StoredKey>| &*key.alias == "default";
-                keys.clone()
-                    .find(|key| key.default)
-                    .or_else(|| keys.find(called))
-            }
+        let from = self.keys.partition_point(|key| &*key.provider < provider);
+        let keys = &self.keys[from..];
+        let keys = &keys[..keys.partition_point(|key| &*key.provider == provider)];
+        let (first, others) = keys.split_first()?;
+        let alias = match alias {
+            None if first.default => return Some(first),
+            None => "default",
+            Some(alias) => alias,
+        };
+        if &*first.alias == alias {
+            return Some(first);
         }
+        let found = others
+            .binary_search_by(|key| (*key.alias).cmp(alias))
+            .ok()?;
+        Some(&others[found])
     }
 }
 
@@ -195,6 +201,56 @@ impl Settings {
 mod tests {
     use super::*;
     use crate::net::tls::Roots;
+
+    #[test]
+    fn a_key_is_found_by_provider_and_alias() {
+        let key = |provider: &str, alias: &str, default| {
+            Arc::new(StoredKey {
+                id: format!("{provider} {alias}").into(),
+                provider: provider.into(),
+                alias: alias.into(),
+                default,
+                secret: ("".into(), "".into()),
+                sealed: Sealed {
+                    key_id: "".into(),
+                    bytes: Box::default(),
+                },
+            })
+        };
+        let gateway = Gateway {
+            id: "g".into(),
+            authentication: true,
+            byok_only: false,
+            prefer_stored_keys: false,
+            keys: Box::new([
+                key("groq", "a", false),
+                key("groq", "default", false),
+                key("groq", "z", false),
+                key("openai", "m", true),
+                key("openai", "default", false),
+                key("openai", "z", false),
+                key("xai", "a", false),
+            ]),
+            routes: Default::default(),
+        };
+        for (provider, alias, expected) in [
+            ("groq", None, Some("groq default")),
+            ("groq", Some("a"), Some("groq a")),
+            ("groq", Some("z"), Some("groq z")),
+            ("groq", Some("b"), None),
+            ("openai", None, Some("openai m")),
+            ("openai", Some("m"), Some("openai m")),
+            ("openai", Some("default"), Some("openai default")),
+            ("openai", Some("z"), Some("openai z")),
+            ("xai", None, None),
+            ("xai", Some("a"), Some("xai a")),
+            ("anthropic", None, None),
+            ("zzz", Some("a"), None),
+        ] {
+            let found = gateway.key(provider, alias).map(|key| &*key.id);
+            assert_eq!(found, expected, "{provider} {alias:?}");
+        }
+    }
 
     #[test]
     fn forwarded_addresses_count_behind_trusted_proxies_only() {

@@ -23,7 +23,8 @@ CREATE TABLE secrets (
     id TEXT PRIMARY KEY,
     store_id TEXT NOT NULL REFERENCES stores (id),
     name TEXT NOT NULL,
-    comment TEXT NOT NULL,
+    comment TEXT,
+    -- Sorted, with commas between.
     scopes TEXT NOT NULL,
     key_id TEXT NOT NULL,
     sealed BLOB NOT NULL,
@@ -33,9 +34,10 @@ CREATE TABLE secrets (
     UNIQUE (store_id, name)
 ) STRICT, WITHOUT ROWID;
 
+-- Of gateways stored here and of those that the configuration file declares, which have no row to refer to.
 CREATE TABLE provider_configs (
     id TEXT PRIMARY KEY,
-    gateway_id TEXT NOT NULL REFERENCES gateways (id) ON DELETE CASCADE,
+    gateway_id TEXT NOT NULL,
     provider_slug TEXT NOT NULL,
     alias TEXT NOT NULL,
     default_config INTEGER NOT NULL,

@@ -100,6 +100,8 @@ impl Database {
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
+            // A deleted secret leaves nothing behind, sealed as it was.
+            connection.pragma_update(None, "secure_delete", true)?;
             connection.set_prepared_statement_cache_capacity(128);
             Ok(connection)
         };
@@ -135,6 +137,12 @@ impl Database {
     pub fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
         self.connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
+    }
+
+    /// Brings everything into the file itself and empties the write-ahead log, so that what was replaced is in neither.
+    pub fn checkpoint(&self) -> rusqlite::Result<()> {
+        let query = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(query, [], |_| Ok(()))
     }
 
     /// Where it is.

@@ -21,12 +21,14 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How a gateway is started.
 #[derive(Default)]
 pub struct Setup {
-    /// Lines of the configuration file; `account.id` is always `acc`.
+    /// Lines of the configuration file.
     pub config: String,
     /// `RINGGATE_DRIVER`.
     pub driver: Option<&'static str>,
     /// More of the environment.
     pub environment: Vec<(&'static str, String)>,
+    /// The account, where it is not `acc`.
+    pub account: Option<&'static str>,
 }
 
 /// A running gateway.
@@ -155,6 +157,12 @@ impl Setup {
         self
     }
 
+    /// Names the account.
+    pub fn account(mut self, id: &'static str) -> Self {
+        self.account = Some(id);
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub fn start(self) -> Gateway {
         self.start_in(tempfile::tempdir().expect("a folder"))
@@ -200,7 +208,8 @@ impl Setup {
                 "--management-listen",
                 "127.0.0.1:0",
             ])
-            .args(["--account-id", "acc", "--access-log", "json"])
+            .args(["--account-id", self.account.unwrap_or("acc")])
+            .args(["--access-log", "json"])
             .arg("--data-dir")
             .arg(folder.path().join("data"))
             .env("RINGGATE_DRIVER", self.driver.unwrap_or("auto"))
@@ -329,6 +338,11 @@ impl Gateway {
             .parse()
             .expect("a number");
         kilobytes * 1024
+    }
+
+    /// The folder, for another start once this one has ended.
+    pub fn take_folder(&mut self) -> TempDir {
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
     }
 
     /// Changes the configuration file.

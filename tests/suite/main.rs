@@ -6,6 +6,7 @@ mod credentials;
 mod durability;
 mod harness;
 mod http;
+mod keys;
 mod lifecycle;
 mod native;
 mod resources;
