@@ -294,7 +294,7 @@ pub(super) fn segment(text: &str) -> String {
     utf8_percent_encode(text, KEPT).to_string()
 }
 
-/// Writes a file that its owner alone may read; one that is there is replaced only where that is asked for.
+/// Writes a new file that its owner alone may read; one that is there is left alone.
 pub(super) fn write_file(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;

@@ -1,7 +1,10 @@
 //! The operator's commands, on a data directory and over HTTP.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -459,4 +462,151 @@ fn an_account_elsewhere_is_imported() {
         ])
         .failed(2);
     assert!(told.contains("env:NAME"), "{told}");
+}
+
+/// An API of every kind, which answers reads from `there` and notes writes.
+fn recorded_api(there: Vec<(&'static str, Value)>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let writes: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = writes.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let (mut first, mut length) = (String::new(), 0);
+            reader.read_line(&mut first).expect("a line");
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a line");
+                if line.trim().is_empty() {
+                    break;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a number");
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            let mut words = first.split(' ');
+            let (method, path) = (
+                words.next().expect("a method"),
+                words.next().expect("a path"),
+            );
+            let path = path.split('?').next().expect("a path");
+            let path = path.trim_start_matches("/client/v4").to_owned();
+            let mut noted = noted.lock().expect("not poisoned");
+            let known = there.iter().find(|(known, _)| *known == path);
+            let answer = match (method, known) {
+                ("GET", _) if path.ends_with("/versions") => {
+                    let made = noted
+                        .iter()
+                        .filter(|line| line.contains("/versions"))
+                        .count();
+                    let ids = (0..=made).map(|number| json!({"version_id": format!("v{number}")}));
+                    json!({"success": true, "data": {"versions": ids.collect::<Vec<_>>()}})
+                }
+                ("GET", Some((_, answer))) => answer.clone(),
+                ("GET", None) => json!({"success": true, "result": []}),
+                _ => {
+                    let body = String::from_utf8_lossy(&body);
+                    noted.push(format!("{method} {path} {body}").trim().to_owned());
+                    json!({"success": true, "result": {"id": "made-id"}})
+                }
+            };
+            let text = answer.to_string();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                text.len()
+            );
+            reader
+                .get_mut()
+                .write_all((head + &text).as_bytes())
+                .expect("written");
+        }
+    });
+    (url, writes)
+}
+
+#[test]
+fn routes_prices_and_domains_are_exported_and_changed() {
+    let elements = |target: &str| {
+        json!([
+            {"id": "s", "type": "start", "outputs": {"next": {"elementId": target}}},
+            {"id": "e", "type": "end", "outputs": {}},
+        ])
+    };
+    let result = |items: Value| json!({"success": true, "result": items});
+    let (url, writes) = recorded_api(vec![
+        ("/accounts", result(json!([{"id": "acc"}]))),
+        (
+            "/accounts/acc/ai-gateway/custom-providers",
+            result(
+                json!([{"id": "uuid-1", "slug": "mine", "name": "Mine", "base_url": "https://m.example", "logo": null}]),
+            ),
+        ),
+        (
+            "/accounts/acc/ai-gateway/gateways",
+            result(json!([{"id": "g", "cache_ttl": 0}])),
+        ),
+        (
+            "/accounts/acc/ai-gateway/custom-providers/costs",
+            result(
+                json!([{"id": "p1", "account_provider_id": "uuid-1", "model": "m", "cost_in": 0.5, "token_pricing": "{\"input_tokens\":1}"}]),
+            ),
+        ),
+        (
+            "/accounts/acc/ai-gateway/gateways/g/routes",
+            json!({"success": true, "data": {"routes": [{"id": "r1", "name": "best", "elements": elements("e")}]}}),
+        ),
+        (
+            "/accounts/acc/ai-gateway/gateways/g/custom-domains",
+            result(json!([{"hostname": "old.example", "status": "active"}])),
+        ),
+    ]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let operator = Operator::with_token(&folder);
+    let exported = operator.run_exactly(&["export", "--url", &url]).ok();
+    let mut document: Value = serde_json::from_str(&exported).expect("JSON");
+    assert_eq!(document["prices"][0]["account_provider_id"], "custom-mine");
+    assert_eq!(
+        document["prices"][0]["token_pricing"],
+        json!({"input_tokens": 1})
+    );
+    assert_eq!(document["routes"][0]["gateway_id"], "g");
+    assert_eq!(
+        document["domains"],
+        json!([{"gateway_id": "g", "hostname": "old.example"}])
+    );
+    let file = write(folder.path(), "all.json", &document);
+    let apply = ["apply", "--url", &url, "--prune", "-f"];
+    let same = operator.run_exactly(&[&apply[..], &[&file]].concat()).ok();
+    assert_eq!(same, "nothing to change\n");
+    document["routes"][0]["elements"][0]["properties"] = json!({"note": "x"});
+    document["domains"] = json!([{"gateway_id": "g", "hostname": "new.example"}]);
+    document["prices"] = json!([
+        {"account_provider_id": "custom-mine", "model": "m", "cost_in": 1},
+        {"account_provider_id": "custom-next", "model": "n", "cost_in": 2},
+    ]);
+    let next = json!({"slug": "next", "name": "Next", "base_url": "https://n.example"});
+    document["custom_providers"]
+        .as_array_mut()
+        .expect("a list")
+        .push(next);
+    let file = write(folder.path(), "all.json", &document);
+    operator.run_exactly(&[&apply[..], &[&file]].concat()).ok();
+    let writes = writes.lock().expect("not poisoned").clone();
+    let base = "/accounts/acc/ai-gateway";
+    let begins = [
+        format!("POST {base}/custom-providers {{"),
+        format!("PATCH {base}/custom-providers/costs/p1 {{\"cost_in\":1,\"token_pricing\":null}}"),
+        format!("POST {base}/custom-providers/costs {{\"account_provider_id\":\"made-id\""),
+        format!("POST {base}/gateways/g/routes/r1/versions {{\"elements\""),
+        format!("POST {base}/gateways/g/routes/r1/deployments {{\"version_id\":\"v1\"}}"),
+        format!("POST {base}/gateways/g/custom-domains {{\"domain\":\"new.example\"}}"),
+        format!("DELETE {base}/gateways/g/custom-domains/old.example"),
+    ];
+    assert_eq!(writes.len(), begins.len(), "{writes:#?}");
+    for (write, begin) in writes.iter().zip(&begins) {
+        assert!(write.starts_with(begin.as_str()), "{write} is not {begin}");
+    }
 }

@@ -30,12 +30,18 @@ fn setup() -> Setup {
 
 /// Ids of gateways, and ids and values of tokens, for whose making a whole 200 came.
 #[derive(Default, Clone)]
-struct Acknowledged(Arc<Mutex<(BTreeSet<String>, Vec<(String, String)>)>>);
+struct Acknowledged(Arc<Mutex<Made>>);
+
+#[derive(Default, Clone)]
+struct Made {
+    gateways: BTreeSet<String>,
+    tokens: Vec<(String, String)>,
+}
 
 impl Acknowledged {
     fn count(&self) -> usize {
         let made = self.0.lock().expect("not poisoned");
-        made.0.len() + made.1.len()
+        made.gateways.len() + made.tokens.len()
     }
 }
 
@@ -63,9 +69,9 @@ fn writer(
             let mut made = made.0.lock().expect("not poisoned");
             match number % 2 {
                 0 => {
-                    made.0.insert(text("id"));
+                    made.gateways.insert(text("id"));
                 }
-                _ => made.1.push((text("id"), text("value"))),
+                _ => made.tokens.push((text("id"), text("value"))),
             }
         }
     })
@@ -108,9 +114,9 @@ fn ids(gateway: &Gateway, path: &str, per_page: usize) -> BTreeSet<String> {
 fn verify(gateway: &Gateway, made: &Acknowledged, values_from: usize) {
     let made = made.0.lock().expect("not poisoned").clone();
     let (gateways, tokens) = (ids(gateway, GATEWAYS, 100), ids(gateway, TOKENS, 50));
-    let lost: Vec<&String> = made.0.difference(&gateways).collect();
+    let lost: Vec<&String> = made.gateways.difference(&gateways).collect();
     assert!(lost.is_empty(), "lost gateways: {lost:?}");
-    for (id, value) in made.1.iter().skip(values_from) {
+    for (id, value) in made.tokens.iter().skip(values_from) {
         assert!(tokens.contains(id), "lost token {id}");
         let answer = gateway.call(value, "GET", "/user/tokens/verify", "");
         assert_eq!(
@@ -153,7 +159,7 @@ fn nothing_acknowledged_is_lost_by_kills_under_four_writers() {
     for round in 0..kills {
         let gateway = setup().start_in(folder);
         verify(&gateway, &made, verified);
-        verified = made.0.lock().expect("not poisoned").1.len();
+        verified = made.0.lock().expect("not poisoned").tokens.len();
         let before = made.count();
         let stop = Arc::default();
         let writers: Vec<_> = (0..4)
@@ -196,7 +202,7 @@ fn a_backup_while_writing_is_whole_and_overwrites_nothing() {
     };
     for number in 0..5 {
         eventually("writes", || (made.count() > number * 5).then_some(()));
-        let before = made.0.lock().expect("not poisoned").0.clone();
+        let before = made.0.lock().expect("not poisoned").gateways.clone();
         let file = gateway.folder.path().join(format!("copy-{number}"));
         let output = backup(&file);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
