@@ -22,7 +22,6 @@ mod stores;
 mod tokens;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -230,6 +229,14 @@ pub fn call_as_operator(
     outcome.map(|answer| answer.into_body(&messages))
 }
 
+/// Makes what is stored follow the account's name, which the operator may change (control plane 1.2).
+pub fn follow_account(office: &Office, database: &mut Database) -> Result<(), Problem> {
+    change(office, None, database, false, |transaction| {
+        reseal::follow_account(office, transaction)?;
+        Ok(((), Vec::new()))
+    })
+}
+
 /// Readies a database: the account, the first token, the gateway `default` at the very first start. Returns the token where
 /// it was made now and was not given.
 pub fn inaugurate(
@@ -242,15 +249,7 @@ pub fn inaugurate(
             .query_row("SELECT 1 FROM meta WHERE key = 'created'", [], |_| Ok(()))
             .optional()?
             .is_none();
-        let parts = Parts {
-            caller: Caller::Operator,
-            address: None,
-            host: None,
-            parameters: HashMap::new(),
-            pairs: Vec::new(),
-            body: None,
-        };
-        let mut call = Call::bare(parts, office, transaction);
+        let mut call = Call::bare(Parts::own(), office, transaction);
         if first {
             transaction.execute(
                 "INSERT INTO meta VALUES ('created', ?1)",
@@ -259,7 +258,6 @@ pub fn inaugurate(
             stores::create_own(&mut call)?;
             gateways::create_default(&mut call, DEFAULT_GATEWAY)?;
         }
-        reseal::follow_account(&call)?;
         let token = tokens::create_first(&mut call, bootstrap)?;
         Ok((token, std::mem::take(&mut call.changes)))
     })?;
@@ -273,15 +271,7 @@ pub fn create_default_gateway(
     database: &mut Database,
 ) -> Result<(), Problem> {
     change(office, Some(published), database, false, |transaction| {
-        let parts = Parts {
-            caller: Caller::Operator,
-            address: None::<IpAddr>,
-            host: None,
-            parameters: HashMap::new(),
-            pairs: Vec::new(),
-            body: None,
-        };
-        let mut call = Call::bare(parts, office, transaction);
+        let mut call = Call::bare(Parts::own(), office, transaction);
         gateways::create_default(&mut call, DEFAULT_GATEWAY)?;
         Ok(((), std::mem::take(&mut call.changes)))
     })

@@ -55,7 +55,7 @@ fn describe_operation(operation: &Operation) -> Value {
         Body::None => None,
         Body::Members(fields) => Some((true, describe_members(fields))),
         Body::Optional(fields) => Some((false, describe_members(fields))),
-        Body::Value(kind) | Body::Own(kind) => Some((true, describe(&kind))),
+        Body::Own(kind) => Some((true, describe(&kind))),
     };
     if let Some((required, schema)) = body {
         described["requestBody"] =

@@ -53,8 +53,6 @@ pub(super) enum Body {
     Members(&'static [Field]),
     /// As `Members`; a request without a body is one with an empty object.
     Optional(&'static [Field]),
-    /// A JSON array or anything else, checked as this kind.
-    Value(Kind),
     /// Described as this kind, and checked by the operation itself, which has error codes of its own: without a body, or with
     /// one that is not JSON, it gets `null`.
     Own(Kind),
@@ -114,8 +112,6 @@ pub(super) struct Call<'a> {
     parameters: HashMap<&'static str, String>,
     /// The query's members, checked.
     pub query: Map<String, Value>,
-    /// Every pair of the query in its order, decoded.
-    pub pairs: Vec<(String, String)>,
     /// The body, checked.
     pub body: Value,
     /// What data threads must hear of.
@@ -133,6 +129,20 @@ pub(super) struct Parts {
     pub parameters: HashMap<&'static str, String>,
     pub pairs: Vec<(String, String)>,
     pub body: Option<Value>,
+}
+
+impl Parts {
+    /// Of what the program does itself.
+    pub fn own() -> Self {
+        Self {
+            caller: Caller::Operator,
+            address: None,
+            host: None,
+            parameters: HashMap::new(),
+            pairs: Vec::new(),
+            body: None,
+        }
+    }
 }
 
 impl<'a> Call<'a> {
@@ -159,7 +169,6 @@ impl<'a> Call<'a> {
             Body::Members(fields) | Body::Optional(fields) => {
                 check(&Kind::Record(fields), &mut body, &mut path, &mut flaws);
             }
-            Body::Value(kind) => check(&kind, &mut body, &mut path, &mut flaws),
         }
         if !flaws.is_empty() {
             return Err(Problem::flaws(flaws));
@@ -184,7 +193,6 @@ impl<'a> Call<'a> {
             host: parts.host,
             parameters: parts.parameters,
             query: Map::new(),
-            pairs: parts.pairs,
             body: parts.body.unwrap_or_default(),
             changes: Vec::new(),
             messages: Vec::new(),

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::answer::Problem;
-use super::operation::Call;
+use super::operation::Office;
 use super::secrets::{COLUMNS, Row};
 use crate::seal::{SealError, Sealer};
 use crate::telemetry::notice;
@@ -59,14 +59,15 @@ pub fn reseal(
 }
 
 /// The account for which secrets are sealed is kept beside them: where the operator renamed it, they follow.
-pub(super) fn follow_account(call: &Call<'_>) -> Result<(), Problem> {
-    let (database, account) = (call.database, &*call.office.account);
+pub(super) fn follow_account(office: &Office, database: &Connection) -> Result<(), Problem> {
+    let account = &*office.account;
     let before = sealed_for(database)?;
     if before.as_deref() == Some(account) {
         return Ok(());
     }
     if let Some(before) = before {
-        let sealer = &*call.office.sealer;
+        let sealer = &*office.sealer;
+        rename_in_policies(database, &before, account)?;
         let count = reseal(database, (sealer, &before), (sealer, account))?;
         notice::say(format_args!(
             "the account was {before} and is {account}: {count} secrets are sealed for it"
@@ -76,6 +77,19 @@ pub(super) fn follow_account(call: &Call<'_>) -> Result<(), Problem> {
         "INSERT OR REPLACE INTO meta VALUES ('account', ?1)",
         [account],
     )?;
+    Ok(())
+}
+
+/// Policies name the account in their resources: without this every token would open nothing any more.
+fn rename_in_policies(database: &Connection, before: &str, account: &str) -> rusqlite::Result<()> {
+    let resource = |account: &str, end: &str| format!("com.cloudflare.api.account.{account}{end}");
+    // A resource is a member's name, which ends here or goes on to a gateway.
+    for end in ["\"", ".ai-gateway"] {
+        database.execute(
+            "UPDATE tokens SET policies = replace(policies, ?1, ?2)",
+            [resource(before, end), resource(account, end)],
+        )?;
+    }
     Ok(())
 }
 

@@ -82,8 +82,6 @@ pub(super) const fn optional(name: &'static str, kind: Kind) -> Field {
 pub(super) const TEXT: Kind = Kind::Text(0, 65_536);
 /// Any whole number.
 pub(super) const INTEGER: Kind = Kind::Integer(i64::MIN, i64::MAX);
-/// Any number.
-pub(super) const NUMBER: Kind = Kind::Number(f64::MIN, f64::MAX);
 
 /// Checks a value; whole numbers written as `60.0` become whole.
 pub(super) fn check(kind: &Kind, value: &mut Value, path: &mut Vec<String>, flaws: &mut Vec<Flaw>) {

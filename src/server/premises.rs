@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{DataDir, StartError, master_key};
 use crate::config::Config;
-use crate::manage::{self, Declared, Office};
+use crate::manage::{self, Declared, Office, PublishError};
 use crate::store::{Database, StoreError};
 
 /// The locked directory, its database, and what calls of the management API need to know.
@@ -22,7 +22,7 @@ impl Premises {
     /// commands that are not told it: stored keys and policies name it.
     pub fn enter(config: &Config, master_key: Option<&str>) -> Result<Self, StartError> {
         let data_dir = DataDir::open(&config.data_dir)?;
-        let database = Database::open(data_dir.path())?;
+        let mut database = Database::open(data_dir.path())?;
         let stored = |source| StoreError::Sqlite {
             path: database.path().to_owned(),
             source,
@@ -32,9 +32,9 @@ impl Premises {
             (None, Some(id)) => id,
             (None, None) => data_dir.account_id()?,
         };
-        database.remember_account(&account).map_err(stored)?;
         let sealer = Arc::new(master_key::obtain(data_dir.path(), master_key, &database)?);
         let office = manage::office(&account, sealer, Declared::of(config)?);
+        manage::follow_account(&office, &mut database).map_err(PublishError::from)?;
         Ok(Self {
             data_dir,
             database,

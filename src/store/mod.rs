@@ -124,15 +124,6 @@ impl Database {
             .optional()
     }
 
-    /// Stores the account, where it is another one.
-    pub fn remember_account(&self, id: &str) -> rusqlite::Result<()> {
-        if self.account()?.as_deref() != Some(id) {
-            let statement = "INSERT OR REPLACE INTO meta VALUES ('account', ?1)";
-            self.connection.execute(statement, [id])?;
-        }
-        Ok(())
-    }
-
     /// Begins a change; dropped without a commit it leaves nothing behind.
     pub fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
         self.connection

@@ -563,7 +563,8 @@ fn requests_go_through_a_custom_provider_as_it_is_now() {
     );
     for (name, value) in [
         ("x-team", "blue"),
-        ("authorization", "Bearer house-secret"),
+        // The key that pays stands above a header of the provider's own.
+        ("authorization", "Bearer sk-none"),
         ("x-other", "o"),
     ] {
         let same = sent["headers"].as_array().expect("headers").iter();
@@ -573,6 +574,12 @@ fn requests_go_through_a_custom_provider_as_it_is_now() {
         assert_eq!(same.len(), 1, "{name} once: {sent}");
         assert_eq!(sent_header(&sent, name), Some(value));
     }
+
+    assert_eq!(send("").status, 200);
+    assert_eq!(
+        sent_header(&last(), "authorization"),
+        Some("Bearer house-secret")
+    );
 
     // Every change is there for the next request.
     let other = format!("http://{}/echo/other", simulator.addr());

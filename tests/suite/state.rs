@@ -90,9 +90,9 @@ fn the_next_request_sees_each_of_a_thousand_writes() {
         assert!(!is_let_in(address, None), "{round}: closed");
     }
     let lines = gateway.call(TOKEN, "GET", "/accounts/acc/audit_logs?per_page=1", "");
-    // The first token, the gateway, and five writes a round.
+    // The first token, the secrets store, the gateway, and five writes a round.
     assert_eq!(
         lines.json()["result_info"]["total_count"],
-        json!(2 + 5 * 200)
+        json!(3 + 5 * 200)
     );
 }

@@ -124,6 +124,9 @@ fn a_renamed_account_keeps_its_stored_keys() {
     let requests = received(&simulator);
     let sent = requests.last().expect("a request");
     assert_eq!(sent_header(sent, "authorization"), Some("Bearer sk-stored"));
+    // The tokens' policies name the account, and follow it too.
+    let path = "/accounts/renamed/ai-gateway/gateways";
+    assert_eq!(api(&gateway, "GET", path, None).status, 200);
 }
 
 /// Each kill comes a little later than the one before, from the start of the program to its end.

@@ -290,7 +290,7 @@ fn declared_and_open_gateways_have_stored_keys_too() {
     let file = gateway.folder.path().join("ringgate.toml");
     let config = std::fs::read_to_string(file).expect("a configuration");
     let without = config.split("[gateways.default]").next().expect("a front");
-    gateway.reconfigure(without);
+    gateway.reconfigure(&format!("{without}# without [gateways.default]\n"));
     gateway.signal(libc::SIGHUP);
     let gone = |answer: Answer| (answer.status == 404).then_some(());
     eventually("the gateway's end", || {
