@@ -125,8 +125,12 @@ fn a_renamed_account_keeps_its_stored_keys() {
     let sent = requests.last().expect("a request");
     assert_eq!(sent_header(sent, "authorization"), Some("Bearer sk-stored"));
     // The tokens' policies name the account, and follow it too.
-    let path = "/accounts/renamed/ai-gateway/gateways";
-    assert_eq!(api(&gateway, "GET", path, None).status, 200);
+    let request = format!(
+        "GET /client/v4/accounts/renamed/ai-gateway/gateways HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    let mut client = crate::harness::Client::connect(gateway.management);
+    client.write(request.as_bytes());
+    assert_eq!(client.answer().status, 200);
 }
 
 /// Each kill comes a little later than the one before, from the start of the program to its end.
