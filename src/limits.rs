@@ -152,6 +152,8 @@ pub const RESOLVER_THREADS: usize = 3;
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How often a drain looks whether the last connection is gone.
 pub const DRAIN_CHECK: Duration = Duration::from_millis(20);
+/// How often a server that is to end after so many requests counts them.
+pub const SERVED_CHECK: Duration = Duration::from_millis(20);
 /// Data threads started again within a minute before the program gives up.
 pub const RESTARTS_PER_MINUTE: usize = 5;
 /// Data threads of one program: ids carry the thread in one byte.

@@ -56,6 +56,7 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
         config,
         reload: Box::new(move || read().map_err(|error| error.to_string())),
         tokens: Vec::new(),
+        exit_after: None,
     })?;
     notice::say(running.summary());
     print!("{}", greeting(running.summary(), simulator.addr()));

@@ -21,7 +21,7 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Run the gateway
-    Serve(crate::config::Flags),
+    Serve(serve::Options),
     /// Run the gateway with the simulator behind every provider
     Demo(demo::Options),
     /// Print the configuration that would run, each value with its origin

@@ -25,6 +25,8 @@ pub struct Start {
     pub reload: Box<dyn Fn() -> Result<Config, String> + Send>,
     /// Tokens that open gateways, from the environment.
     pub tokens: Vec<String>,
+    /// Drain once so many requests were served; for benchmarks.
+    pub exit_after: Option<u64>,
 }
 
 /// Why a server does not start.

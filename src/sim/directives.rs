@@ -61,6 +61,8 @@ pub struct Directives {
     pub tool: bool,
     /// Refuse: the dialect's content-filter finish.
     pub filter: bool,
+    /// Say before each event when it was due.
+    pub stamp: bool,
     /// The seed for this answer's bytes and delays, whatever came before.
     pub seed: Option<u64>,
 }
@@ -130,6 +132,7 @@ impl Directives {
             "no-read" => &mut self.no_read,
             "tool" => &mut self.tool,
             "filter" => &mut self.filter,
+            "stamp" => &mut self.stamp,
             _ => return false,
         };
         *flag = true;
