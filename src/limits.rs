@@ -4,12 +4,15 @@ use std::time::Duration;
 
 // --- net ---
 
-/// First read of an idle connection and of the close detector: a typical SDK head fits, ten thousand idle ones cost 10 MiB.
-pub const IDLE_READ_BYTES: usize = 1024;
+/// First read of an idle connection and of the close detector: the head of an SDK without long headers fits, ten thousand
+/// idle ones cost 8 MiB.
+pub const IDLE_READ_BYTES: usize = 768;
 /// Read size for the rest of a head and for buffered bodies.
 pub const BODY_READ_BYTES: usize = 16 * 1024;
-/// Read size of a stream of small events: many streams are open at once and each holds one buffer.
-pub const RELAY_READ_MIN: usize = 4 * 1024;
+/// Read size for an answer's head: a short plain answer comes with it, and a stream that waits for its first token holds it.
+pub const ANSWER_READ_BYTES: usize = 2 * 1024;
+/// Read size of a stream of small events: many streams are open at once and each holds one buffer. It grows with use.
+pub const RELAY_READ_MIN: usize = 1024;
 /// Read size of a bulk transfer: beyond this fewer system calls no longer show.
 pub const RELAY_READ_MAX: usize = 64 * 1024;
 /// One TLS record with its overhead (RFC 8446 section 5.2).

@@ -41,7 +41,7 @@ pub(super) struct Answer {
     /// Its head.
     pub head: ResponseHead,
     /// The connection that brings the body.
-    pub upstream: Connection,
+    pub upstream: Box<Connection>,
     /// The connection's place in the pool.
     pub slot: Slot,
     /// Whether the whole request was sent, so that the connection may be used again.
@@ -119,7 +119,7 @@ async fn connection(
     settings: &Settings,
     outgoing: &Outgoing,
     settle: &mut Settle<'_>,
-) -> Result<(Connection, Slot, bool), Failure> {
+) -> Result<(Box<Connection>, Slot, bool), Failure> {
     let begin = Instant::now();
     let patience = bounded(settings.clocks.connect, outgoing.until);
     let checkout = thread.pool.checkout(&outgoing.origin, patience).await;
@@ -127,7 +127,7 @@ async fn connection(
         Err(full) => Err(GatewayError::no_answer(full)),
         Ok(Checkout::Warm(connection, slot)) => {
             bump(&thread.counters.reuses, 1);
-            return Ok((*connection, slot, true));
+            return Ok((connection, slot, true));
         }
         Ok(Checkout::Open(slot)) => {
             let connector = Connector {
@@ -144,7 +144,7 @@ async fn connection(
                     settle.timeline.dns += times.dns;
                     settle.timeline.tcp += times.tcp;
                     settle.timeline.tls += times.tls;
-                    Ok((connection, slot, false))
+                    Ok((Box::new(connection), slot, false))
                 }
                 Err(error) => {
                     bump(&thread.counters.connect_errors, 1);

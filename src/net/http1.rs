@@ -17,7 +17,8 @@ use crate::http::{
     HeadError, HeadLimits, Method, RequestFraming, RequestHead, ResponseFraming, ResponseHead,
 };
 use crate::limits::{
-    BODY_READ_BYTES, IDLE_READ_BYTES, INFORMATIONAL_MAX, RELAY_READ_MAX, RELAY_READ_MIN,
+    ANSWER_READ_BYTES, BODY_READ_BYTES, IDLE_READ_BYTES, INFORMATIONAL_MAX, RELAY_READ_MAX,
+    RELAY_READ_MIN,
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -182,7 +183,7 @@ impl Connection {
                 self.begin_response(&head);
                 return Poll::Ready(Ok(head));
             }
-            if ready!(self.poll_fill(cx, RELAY_READ_MIN))? == 0 {
+            if ready!(self.poll_fill(cx, ANSWER_READ_BYTES))? == 0 {
                 let what = "response head";
                 return Poll::Ready(Err(if self.transport.expired() {
                     ConnectionError::TimedOut(what)
@@ -211,11 +212,17 @@ impl Connection {
         let (mut reading, mut writing) = transport.split();
         let early = {
             let mut write = std::pin::pin!(writing.write(piece));
+            // A peer that refuses the rest may have said why: what it sent is read before the write's error counts. The
+            // read ends soon, by what the peer sent or by its close.
+            let mut failed = None;
             poll_fn(
                 |cx| -> Poll<Result<Option<ResponseHead>, ConnectionError>> {
-                    let written = write.as_mut().poll(cx);
-                    if let Poll::Ready(Ok(())) = written {
-                        return Poll::Ready(Ok(None));
+                    if failed.is_none() {
+                        match write.as_mut().poll(cx) {
+                            Poll::Ready(Ok(())) => return Poll::Ready(Ok(None)),
+                            Poll::Ready(Err(error)) => failed = Some(error),
+                            Poll::Pending => {}
+                        }
                     }
                     loop {
                         let head =
@@ -223,20 +230,17 @@ impl Connection {
                         if head.is_some() {
                             return Poll::Ready(Ok(head));
                         }
-                        match reading.poll_read(cx, RELAY_READ_MIN) {
+                        match reading.poll_read(cx, ANSWER_READ_BYTES) {
                             Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
                                 buffer.extend_from_slice(&bytes);
                             }
                             Poll::Ready(_) => {
-                                return Poll::Ready(Err(ConnectionError::Truncated("request")));
+                                return Poll::Ready(Err(match failed.take() {
+                                    Some(error) => error.into(),
+                                    None => ConnectionError::Truncated("request"),
+                                }));
                             }
-                            // A peer that refuses the rest may have said why: what it sent is read before the write's error counts.
-                            Poll::Pending => {
-                                return match written {
-                                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                                    _ => Poll::Pending,
-                                };
-                            }
+                            Poll::Pending => return Poll::Pending,
                         }
                     }
                 },

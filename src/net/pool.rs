@@ -31,7 +31,9 @@ pub struct Pool {
 
 #[derive(Default)]
 struct Shelf {
-    idle: Vec<Connection>,
+    /// Boxed: they move between here and a request, and a pointer is all that is copied.
+    #[allow(clippy::vec_box)]
+    idle: Vec<Box<Connection>>,
     open: usize,
     waiting: VecDeque<Waker>,
 }
@@ -134,7 +136,7 @@ impl Pool {
             returned: false,
         };
         match warm {
-            Some(connection) => Some(Checkout::Warm(Box::new(connection), slot())),
+            Some(connection) => Some(Checkout::Warm(connection, slot())),
             None if shelf.open < self.limits.per_origin => {
                 shelf.open += 1;
                 Some(Checkout::Open(slot()))
@@ -189,7 +191,7 @@ impl Pool {
         drop(origins);
     }
 
-    fn release(&self, origin: &Arc<Origin>, connection: Option<Connection>) {
+    fn release(&self, origin: &Arc<Origin>, connection: Option<Box<Connection>>) {
         let waker = {
             let mut origins = self.origins.borrow_mut();
             let Some(shelf) = origins.get_mut(origin) else {
@@ -209,7 +211,7 @@ impl Pool {
 
 impl Slot {
     /// Puts a connection back for the next request. Its read is armed at once, so that a close is seen.
-    pub fn give_back(mut self, mut connection: Connection) {
+    pub fn give_back(mut self, mut connection: Box<Connection>) {
         if !connection.reusable() || !is_quiet(&mut connection) {
             return;
         }

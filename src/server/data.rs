@@ -127,6 +127,7 @@ fn spawn_inbox(inbox: Inbox, thread: Rc<Thread>, drain_until: Rc<Cell<Option<Ins
 }
 
 async fn accept(thread: &Rc<Thread>, listener: TcpListener, edge: Edge) {
+    let edge = Rc::new(edge);
     let Ok(listener) = monoio::net::TcpListener::from_std(listener) else {
         bump(&thread.counters.accept_errors, 1);
         return;
