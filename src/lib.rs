@@ -7,14 +7,18 @@
 //! | [`limits`] | every bound in the program, named, with its reason |
 //! | [`http`] | sans-I/O HTTP/1.1: heads, framing, chunks, server-sent events, AWS event streams, the PROXY protocol |
 //! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay |
-//! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, which headers cross |
+//! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, AWS signatures, Google tokens, which headers cross |
+//! | [`route`] | dynamic routes: the graph and its conditions, as data |
 //! | [`meter`] | token usage, read beside a relayed answer of any dialect |
 //! | [`config`] | flags, environment, `ringgate.toml` and defaults, parsed into types without invalid values |
+//! | [`access`] | permission groups, policies and what they allow; the form of tokens |
+//! | [`seal`] | stored keys under the master key |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
 //! | [`snapshot`] | the immutable view that the data plane reads |
 //! | [`gateway`] | a request's life: `connection` goes through `resolve`, `authenticate`, `plan`, `credential`, `attempt`, `relay`, `settle` |
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
 //! | [`load`] | the load generator, open loop and closed |
+//! | [`store`] | the configuration database: migrations, one file a table, the thread that owns it |
 //! | [`telemetry`] | access lines, notices, metrics: what the operator sees |
 //! | [`manage`] | the management listener's pages; `publish` builds snapshots out of the configuration |
 //! | [`server`] | owns threads, listeners, signals, supervision and the drain |
@@ -28,6 +32,7 @@
 //! `config` stands above `providers` and `net` rather than at the bottom: a base URL, a slug and a trust store are parsed
 //! into the types that use them, and nothing below needs to know that a file exists.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod gateway;
@@ -39,7 +44,10 @@ pub mod meter;
 pub mod net;
 pub mod providers;
 pub mod record;
+pub mod route;
+pub mod seal;
 pub mod server;
 pub mod sim;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;

@@ -27,6 +27,8 @@ pub const DEADLINE_TICK: Duration = Duration::from_millis(10);
 pub const CONNECT_STAGGER: Duration = Duration::from_millis(250);
 /// Requests that may wait for a connection of one origin on one thread.
 pub const POOL_WAITERS_MAX: usize = 4096;
+/// How often a request that waits for a connection of another thread's looks again.
+pub const POOL_RETRY: Duration = Duration::from_millis(20);
 /// Panic reports kept until control prints them.
 pub const PANIC_REPORTS_MAX: usize = 64;
 /// Submission entries of a ring.
@@ -35,12 +37,25 @@ pub const RING_ENTRIES: u32 = 4096;
 pub const RING_COMPLETIONS: u32 = 4 * RING_ENTRIES;
 /// Messages that may wait for a data thread; more means that it hangs.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+/// Rounds of messages, or pieces of a body, that one task handles before others have their turn: on epoll whatever it waits
+/// for may be ready every time.
+pub const ROUNDS_AT_ONCE: u32 = 64;
+/// How long it then steps back. A wake of its own would not do: io_uring with deferred task work looks at its sockets only
+/// where no task is ready.
+pub const ROUNDS_PAUSE: Duration = Duration::from_millis(1);
 /// Names that may wait for a resolver thread.
 pub const RESOLVER_QUEUE_MAX: usize = 1024;
 /// Names kept; a gateway talks to some dozens.
 pub const RESOLVED_NAMES_MAX: usize = 4096;
-/// How long an address is used: the system's resolver does not tell its records' time to live.
+/// How long an address is used without asking again: the system's resolver does not tell its records' time to live.
 pub const RESOLVER_TTL: Duration = Duration::from_secs(30);
+/// How long an address is still used while, or although, the system is asked again: a resolver that is down is an outage of
+/// minutes, and providers do not give up their addresses as fast.
+pub const RESOLVER_STALE: Duration = Duration::from_secs(600);
+/// How long a name without an address is not asked for again.
+pub const RESOLVER_NEGATIVE_TTL: Duration = Duration::from_secs(2);
+/// Requests that may wait for one name's answer.
+pub const RESOLVER_WAITERS_MAX: usize = 4096;
 
 // --- http ---
 
@@ -118,6 +133,14 @@ pub const SIM_RESET_PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes of a request body kept while a stale connection may still have to be replaced.
 pub const REPLAY_MAX: usize = 64 * 1024;
+/// Bytes of a request body that is read into memory before it goes up (resolutions 10).
+pub const BODY_BUFFER_MAX: u64 = 100 << 20;
+/// Bytes of all request bodies in memory: ten of the largest.
+pub const BUFFERED_BYTES_MAX: usize = 1 << 30;
+/// Google accounts whose tokens a thread keeps.
+pub const MINTED_MAX: usize = 1024;
+/// Requests that may wait for one access token.
+pub const MINT_WAITERS_MAX: usize = 4096;
 /// After a last answer: how long the client may take to close its side.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// After a last answer: bytes of an unwanted body that are taken in.
@@ -136,10 +159,45 @@ pub const WRITER_BATCH_BYTES: usize = 256 * 1024;
 /// How long the writer sleeps when the rings are empty: an access line is seldom later than this.
 pub const WRITER_PAUSE: Duration = Duration::from_millis(20);
 
+/// Questions of data threads that may wait for control; each is asked again by a later request.
+pub const ASKS_MAX: usize = 64;
+/// How often it is stored when tokens were last shown.
+pub const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
+
+// --- store ---
+
+/// Pieces of work that may wait for the configuration database: more than a Terraform run sends at once.
+pub const STORE_QUEUE_MAX: usize = 1024;
+/// How long a lock that another program holds on the database is waited for.
+pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+
 // --- manage ---
+
+/// Bytes of a management request's body (control plane 1.6).
+pub const MANAGE_BODY_MAX: usize = 1 << 20;
+/// Items of a page where nothing is asked for (control plane 1.4).
+pub const PER_PAGE_DEFAULT: i64 = 20;
+
+/// Secrets of the store: two for each of ten thousand gateways.
+pub const SECRETS_MAX: i64 = 20_000;
+/// Bytes of a secret's value (control plane 6.2).
+pub const SECRET_VALUE_MAX: usize = 65_536;
+/// Characters of a secret's name: one made of gateway, provider and alias fits.
+pub const SECRET_NAME_MAX: usize = 255;
+/// Characters of a secret's comment.
+pub const SECRET_COMMENT_MAX: usize = 1024;
+/// Characters of a stored key's alias, which stands in a header.
+pub const ALIAS_MAX: usize = 64;
 
 /// The gateway that always exists.
 pub const DEFAULT_GATEWAY: &str = "default";
+
+// --- commands ---
+
+/// How long a command waits for one answer of the API.
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of one answer that a command reads: a page of a hundred gateways, each as large as a body may be.
+pub const COMMAND_ANSWER_MAX: u64 = 100 << 20;
 
 // --- server ---
 
@@ -153,6 +211,8 @@ pub const RESERVED_DESCRIPTORS: u64 = 256;
 pub const RESOLVER_THREADS: usize = 3;
 /// How long an idle connection stays open once a drain began.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// How long a data thread that is given up still runs: its connections see their ends, and records are written.
+pub const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How often a drain looks whether the last connection is gone.
 pub const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// How often a server that is to end after so many requests counts them.
@@ -185,6 +245,10 @@ pub const PROXY_V2_BODY_MAX: usize = 512;
 
 /// Requests of the open loop that may wait for a free connection of one thread.
 pub const LOAD_QUEUE_MAX: usize = 1 << 20;
+
+/// How long a schedule with nothing due sleeps before it looks whether the run was stopped: what Ctrl-C may take.
+pub const LOAD_STOP_CHECK: Duration = Duration::from_millis(50);
+
 /// How late the schedule's timer may fire by its grain alone.
 pub const LOAD_LAG: Duration = Duration::from_millis(2);
 // --- meter ---
@@ -211,3 +275,45 @@ pub const METER_RATIO_FLOOR: u64 = 1 << 20;
 pub const METER_ZSTD_WINDOW: u32 = 23;
 /// Bytes of a brotli decoder's output buffer.
 pub const METER_BROTLI_BUFFER: usize = 16 << 10;
+
+// --- providers ---
+
+/// Bytes of a credential that is read as JSON: what the secrets store takes.
+pub const CREDENTIAL_BYTES_MAX: usize = 64 << 10;
+/// Life of an assertion sent to Google's token endpoint, seconds: the longest it takes.
+pub const ASSERTION_LIFE: u64 = 3600;
+/// How far an assertion is dated back, seconds, so that a clock slightly fast does no harm.
+pub const ASSERTION_SKEW: u64 = 30;
+/// Bytes of a token endpoint's answer.
+pub const TOKEN_ANSWER_MAX: usize = 64 << 10;
+/// How long before its end a token is replaced, seconds: a request that takes it now must still find it valid.
+pub const TOKEN_REFRESH: u64 = 300;
+/// The longest life a token endpoint is believed, seconds: Google's longest.
+pub const TOKEN_LIFE_MAX: u64 = 12 * 3600;
+/// Bytes of a token endpoint's own words that go into an error.
+pub const TOKEN_ERROR_MAX: usize = 256;
+
+// --- route ---
+
+/// Elements of one dynamic route: more than anybody can follow on a screen.
+pub const ROUTE_ELEMENTS_MAX: usize = 128;
+/// Elements that one request passes from start to end; bounds the models that it may try.
+pub const ROUTE_DEPTH_MAX: usize = 64;
+/// Shares of one percentage element, as documented; `else` is not counted.
+pub const ROUTE_SHARES_MAX: usize = 5;
+/// Bytes of an element's id, which is part of the key of its counters.
+pub const ROUTE_ID_MAX: usize = 128;
+/// Bytes of a model's name, of a field's path or of a text compared with.
+pub const ROUTE_TEXT_MAX: usize = 512;
+/// Depth to which a condition nests: its evaluation recurses.
+pub const ROUTE_CONDITION_DEPTH_MAX: usize = 16;
+/// Operators and values of one condition: each may search the request on a data thread.
+pub const ROUTE_CONDITION_SIZE_MAX: usize = 256;
+/// Tries of a model element after its first one.
+pub const ROUTE_RETRIES_MAX: u64 = 5;
+/// The longest wait for one model, milliseconds: a day, as no provider's job outlives it.
+pub const ROUTE_TIMEOUT_MAX: u64 = 86_400_000;
+/// The longest window of a rate element, seconds: a leap year, for yearly budgets.
+pub const ROUTE_WINDOW_MAX: u64 = 366 * 86_400;
+/// Errors told of one route; whoever has more mends these first.
+pub const ROUTE_ERRORS_MAX: usize = 32;

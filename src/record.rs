@@ -310,7 +310,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    fn add(&self, value: Duration) {
+    /// Counts a value.
+    pub fn add(&self, value: Duration) {
         let value = value.as_micros() as u64;
         let bucket = LATENCY_BUCKETS.partition_point(|bound| *bound < value);
         bump(&self.buckets[bucket], 1);
@@ -362,6 +363,8 @@ pub struct Counters {
     pub own: Histogram,
     /// The whole request.
     pub total: Histogram,
+    /// Waits for one of an origin's connections, of requests that had to.
+    pub queued: Histogram,
     /// Seconds since the start at which the thread was last seen alive.
     pub heartbeat: AtomicU64,
 }

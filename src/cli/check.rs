@@ -4,8 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::config::{self, Flags};
-use crate::manage::publish;
-use crate::snapshot::Tokens;
+use crate::manage::Declared;
 
 /// Prints every value with its origin and what deserves a second look; starts nothing.
 pub(super) fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
@@ -17,14 +16,15 @@ pub(super) fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     for config::Shown { key, value, origin } in &shown {
         writeln!(page, "{key:keys$}  {value:values$}  {origin}")?;
     }
-    for warning in &config.warnings {
+    for warning in super::warnings(&config) {
         writeln!(page, "warning: {warning}")?;
     }
     print!("{page}");
     // Certificates and keys are read as a start would read them.
-    publish::build(&config, "check", Tokens::default().into())?;
+    Declared::of(&config).map_err(|error| config::located(&shown, &error.to_string()))?;
     if let Some(files) = &config.data.tls {
-        crate::net::tls::ServerTls::load(&files.certificate, &files.key)?;
+        crate::net::tls::ServerTls::load(&files.certificate, &files.key)
+            .map_err(|error| format!("data.tls: {error}"))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::environment;
 use crate::config::{self, Config, Flags, ProviderConfig};
 use crate::providers::{BaseUrl, Slug};
 use crate::server::{self, Start, Summary};
@@ -18,9 +19,9 @@ pub(super) struct Options {
     /// Tokens a second of the simulated models
     #[arg(long, value_name = "RATE", default_value_t = 40.0)]
     tps: f64,
-    /// Milliseconds to their first token
-    #[arg(long, value_name = "MS", default_value_t = 300)]
-    ttft: u64,
+    /// Time to their first token: `300ms`, `1.5s`
+    #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = sim::duration)]
+    ttft: Duration,
 }
 
 /// Starts simulator and gateway, prints a command to try, and serves until Ctrl-C.
@@ -40,7 +41,7 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     let simulator = sim::start(&sim::Options {
         tps,
-        ttft: Duration::from_millis(ttft),
+        ttft,
         ..sim::Options::default()
     })?;
     let base_url: BaseUrl = format!("http://{}", simulator.addr()).parse()?;
@@ -49,20 +50,37 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
         Ok(behind(config, &base_url))
     };
     let config = read()?;
-    for warning in &config.warnings {
-        notice::say(format_args!("warning: {warning}"));
-    }
+    super::warn(&config);
+    let given = environment::bootstrap_token()?;
     let running = server::start(Start {
         config,
         reload: Box::new(move || read().map_err(|error| error.to_string())),
-        tokens: Vec::new(),
+        bootstrap: given.clone(),
+        master_key: environment::master_key()?,
+        token_file: false,
         exit_after: None,
     })?;
     notice::say(running.summary());
-    print!("{}", greeting(running.summary(), simulator.addr()));
+    // A data directory that was used before keeps its tokens, and they are not shown again.
+    let token = running.summary().first_token.clone().or(given);
+    let token = token.as_deref().unwrap_or("YOUR_TOKEN");
+    print!("{}", greeting(running.summary(), simulator.addr(), token));
     let outcome = running.wait();
     simulator.stop();
     outcome.map_err(Into::into)
+}
+
+/// Where the simulator stands for a provider: below its slug, by which it knows whose quirks to show. Paths of AWS, Azure and
+/// Workers AI say so themselves, and parts of them would go with another root.
+fn place(base_url: &BaseUrl, slug: Slug) -> BaseUrl {
+    let path = match slug {
+        Slug::AwsBedrock | Slug::AzureOpenAi | Slug::WorkersAi => String::new(),
+        slug => format!("/{}", slug.as_str()),
+    };
+    BaseUrl {
+        path,
+        ..base_url.clone()
+    }
 }
 
 /// Puts the simulator behind every provider that the configuration does not place elsewhere.
@@ -74,12 +92,14 @@ fn behind(mut config: Config, base_url: &BaseUrl) -> Config {
             .find(|provider| provider.slug == slug)
         {
             Some(provider) => {
-                provider.base_url.get_or_insert_with(|| base_url.clone());
+                provider
+                    .base_url
+                    .get_or_insert_with(|| place(base_url, slug));
             }
             None => config.providers.push(ProviderConfig {
                 name: slug.as_str().to_owned(),
                 slug,
-                base_url: Some(base_url.clone()),
+                base_url: Some(place(base_url, slug)),
                 api_key: None,
             }),
         }
@@ -87,7 +107,7 @@ fn behind(mut config: Config, base_url: &BaseUrl) -> Config {
     config
 }
 
-fn greeting(summary: &Summary, simulator: std::net::SocketAddr) -> String {
+fn greeting(summary: &Summary, simulator: std::net::SocketAddr, token: &str) -> String {
     let scheme = if summary.tls { "https" } else { "http" };
     let gateway = summary
         .data
@@ -99,12 +119,14 @@ fn greeting(summary: &Summary, simulator: std::net::SocketAddr) -> String {
 The gateway is ready, with simulated providers behind it. Paste this into another shell:
 
 curl -N {base}/openai/chat/completions \
+  -H 'cf-aig-authorization: Bearer {token}' \
   -H 'content-type: application/json' \
-  -d '{{"model":"gpt-4o-mini","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+  -d '{{"model":"gpt-4o-mini","stream":true,"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":"Hello"}}]}}'
 
 OpenAI SDK       base URL  {base}/openai
 Anthropic SDK    base URL  {base}/anthropic
-Management       http://{}  (/health, /ready, /metrics)
+Token            {token}  (header cf-aig-authorization, or as the SDK's API key)
+Management       http://{}  (/client/v4, /openapi.json, /health, /ready, /metrics)
 Simulator        http://{simulator}  (/sim/requests shows what it received)
 
 Access lines follow. Ctrl-C ends it.

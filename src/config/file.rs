@@ -7,21 +7,23 @@ use toml::de::{DeTable, DeValue};
 use super::ConfigError;
 use crate::providers::Slug;
 
-/// A value of the file.
+/// A value of the file, or one of the tables below `providers` and `gateways`, which mean something even when empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its key, one element a table.
     pub path: Vec<String>,
-    /// Its value, or its elements, as text.
+    /// Its value, or its elements, as text; none of a table.
     pub texts: Vec<String>,
     /// Whether it is an array.
     pub list: bool,
     /// Where it stands, from 1.
     pub line: usize,
+    /// The value itself, of a gateway's settings alone.
+    pub json: serde_json::Value,
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 34] = [
+pub(super) const KEYS: [&str; 37] = [
     "account.id",
     "data.access_log",
     "data.body_max",
@@ -44,12 +46,15 @@ pub(super) const KEYS: [&str; 34] = [
     "data.trusted_proxies",
     "data_dir",
     "gateways",
+    "gateways.auto_create_default",
     "management.allow_plaintext",
     "management.listen",
     "providers",
+    "public_url",
     "upstream.ca_file",
     "upstream.connect",
     "upstream.connections_per_origin",
+    "upstream.connections_per_origin_total",
     "upstream.keep_alive",
     "upstream.proxy",
     "upstream.response_head",
@@ -60,8 +65,11 @@ pub(super) const KEYS: [&str; 34] = [
 
 const PROVIDER_KEYS: [&str; 3] = ["allow_insecure", "api_key", "base_url"];
 
-/// The settings of a gateway, named as in the management API; the first alone has an effect so far.
-pub(super) const GATEWAY_KEYS: [&str; 31] = [
+/// Of the providers whose paths name a region.
+const REGIONAL_KEYS: [&str; 4] = ["allow_insecure", "api_key", "base_url", "region"];
+
+/// The settings of a gateway, named as in the management API.
+pub const GATEWAY_KEYS: [&str; 31] = [
     "authentication",
     "byok_only",
     "cache_invalidate_on_update",
@@ -143,11 +151,41 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, value: &DeValue<'_>, path: &mut Vec<String>, line: usize) {
-        // What a gateway's structured settings hold is read with the settings themselves.
-        let opaque = path.len() >= 3 && path[0] == "gateways";
+        // What a gateway's settings may be is for the management API to say.
+        if path.len() == 3 && path[0] == "gateways" {
+            let (path, json) = (path.clone(), json(value));
+            let texts = vec![scalar(value).unwrap_or_else(|| json.to_string())];
+            return self.entries.push(Entry {
+                path,
+                texts,
+                list: false,
+                line,
+                json,
+            });
+        }
+        let expected = is_table(path);
         match value {
-            DeValue::Table(table) if !opaque => self.table(table, path),
-            DeValue::Array(array) if !opaque => {
+            DeValue::Table(table) if expected => {
+                if path.len() == 2 {
+                    self.push(path, Vec::new(), false, line);
+                }
+                self.table(table, path);
+            }
+            _ if expected => {
+                let shown = path.join(".");
+                self.errors.push(format!(
+                    "{}:{line}: {shown}: must be a table, [{shown}] with its keys below",
+                    self.name
+                ));
+            }
+            DeValue::Table(_) => {
+                let shown = path.join(".");
+                self.errors.push(format!(
+                    "{}:{line}: {shown}: takes a value, not a table",
+                    self.name
+                ));
+            }
+            DeValue::Array(array) => {
                 let texts: Option<Vec<String>> = array
                     .iter()
                     .map(|element| scalar(element.get_ref()))
@@ -176,6 +214,7 @@ impl Reader<'_> {
             texts,
             list,
             line,
+            json: serde_json::Value::Null,
         });
     }
 
@@ -200,6 +239,42 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
+/// A value as JSON. Numbers that JSON cannot hold, and times, stay texts.
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Integer(_) | DeValue::Float(_) => {
+            let text = scalar(value).unwrap_or_default();
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        }
+        DeValue::Array(array) => array
+            .iter()
+            .map(|element| json(element.get_ref()))
+            .collect(),
+        DeValue::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())))
+            .collect(),
+        DeValue::String(_) | DeValue::Datetime(_) => {
+            Value::String(scalar(value).unwrap_or_default())
+        }
+    }
+}
+
+/// Whether a known key holds further keys.
+fn is_table(path: &[String]) -> bool {
+    match path {
+        [first] if first == "providers" || first == "gateways" => true,
+        [first, name] if first == "gateways" => name != "auto_create_default",
+        [first, _] if first == "providers" => true,
+        _ => {
+            let prefix = format!("{}.", path.join("."));
+            KEYS.iter().any(|key| key.starts_with(&prefix))
+        }
+    }
+}
+
 /// What is wrong with a key, if anything.
 fn unknown(path: &[String]) -> Option<String> {
     let (last, parents) = path.split_last()?;
@@ -212,10 +287,16 @@ fn unknown(path: &[String]) -> Option<String> {
                 return (!is_path_segment(last))
                     .then(|| "must be custom- and then A-Z a-z 0-9 . _ -".to_owned());
             }
+            if let Some(slug) = Slug::parse(last).filter(|slug| slug.as_str() != last) {
+                return Some(suggestion(slug.as_str()));
+            }
             let slugs = Slug::ALL.into_iter().filter(|slug| *slug != Slug::Custom);
             slugs.map(Slug::as_str).collect()
         }
-        [first, _] if first == "providers" => PROVIDER_KEYS.to_vec(),
+        [first, name] if first == "providers" => match name.as_str() {
+            "aws-bedrock" | "google-vertex-ai" => REGIONAL_KEYS.to_vec(),
+            _ => PROVIDER_KEYS.to_vec(),
+        },
         [first] if first == "gateways" => return super::value::id(last).err(),
         [first, _] if first == "gateways" => GATEWAY_KEYS.to_vec(),
         _ => {
@@ -234,15 +315,25 @@ fn unknown(path: &[String]) -> Option<String> {
     if candidates.contains(&last.as_str()) {
         return None;
     }
+    let elsewhere = KEYS
+        .iter()
+        .find(|key| key.rsplit_once('.').is_some_and(|(_, leaf)| leaf == last));
+    if let Some(key) = elsewhere {
+        return Some(suggestion(key));
+    }
     let nearest = candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(candidate, last), candidate))
         .min()
         .filter(|(distance, candidate)| *distance <= candidate.len().max(last.len()) / 2);
     Some(match nearest {
-        Some((_, candidate)) => format!("unknown key; did you mean {candidate:?}?"),
+        Some((_, candidate)) => suggestion(candidate),
         None => "unknown key".to_owned(),
     })
+}
+
+fn suggestion(key: &str) -> String {
+    format!("unknown key; did you mean {key:?}?")
 }
 
 fn is_path_segment(text: &str) -> bool {
@@ -307,6 +398,65 @@ mod tests {
         assert_eq!(
             errors("[data]\nzzzzzzzzzzzzzzzzzzzzzz = 1"),
             ["r.toml:2: data.zzzzzzzzzzzzzzzzzzzzzz: unknown key"]
+        );
+    }
+
+    #[test]
+    fn keys_of_other_tables_and_aliases_are_told_by_their_right_name() {
+        assert_eq!(
+            errors("listen = 1"),
+            ["r.toml:1: listen: unknown key; did you mean \"data.listen\"?"]
+        );
+        assert_eq!(
+            errors("[data]\nstream_idle = 1"),
+            ["r.toml:2: data.stream_idle: unknown key; did you mean \"upstream.stream_idle\"?"]
+        );
+        assert_eq!(
+            errors("[providers.google]"),
+            ["r.toml:1: providers.google: unknown key; did you mean \"google-ai-studio\"?"]
+        );
+        assert_eq!(
+            errors("[providers.openai]\nregion = \"x\"").len(),
+            1,
+            "no path of OpenAI's names a region"
+        );
+    }
+
+    #[test]
+    fn tables_are_tables_and_values_are_values() {
+        for wrong in [
+            "data = 5",
+            "providers = 3",
+            "gateways = \"x\"",
+            "[providers]\nopenai = \"https://h\"",
+            "[gateways]\nprod = true",
+            "[[data]]\nlisten = \"x\"",
+        ] {
+            let errors = errors(wrong);
+            assert!(errors[0].contains("must be a table"), "{wrong}: {errors:?}");
+        }
+        for wrong in [
+            "[data.listen]",
+            "[data]\nthreads = {}",
+            "[providers.openai.base_url]",
+            "[account.id]",
+        ] {
+            let errors = errors(wrong);
+            assert!(errors[0].contains("not a table"), "{wrong}: {errors:?}");
+        }
+        let entries = parse_file("[gateways.prod]\n\n[providers.openai]", "r.toml");
+        let entries = entries.expect("right");
+        let places: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.path.join("."), entry.line))
+            .collect();
+        assert!(
+            places.contains(&("gateways.prod".to_owned(), 1)),
+            "{places:?}"
+        );
+        assert!(
+            places.contains(&("providers.openai".to_owned(), 3)),
+            "{places:?}"
         );
     }
 

@@ -2,14 +2,46 @@
 
 use std::fmt;
 
-use super::file::{Entry, GATEWAY_KEYS, parse_file};
+use super::file::{Entry, parse_file};
 use super::value;
 use super::{
     Config, ConfigError, Data, Flags, GatewayConfig, Management, ProviderConfig, SecretSource,
     TlsFiles, Upstream,
 };
-use crate::limits::{CONFIG_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::providers::Slug;
+
+/// Settings of a gateway that are stored and told, and have no effect before their feature is there.
+const IDLE_SETTINGS: [&str; 28] = [
+    "cache_invalidate_on_update",
+    "cache_streams",
+    "cache_ttl",
+    "cache_ttl_header_opts_in",
+    "coalesce",
+    "collect_logs",
+    "dlp",
+    "guardrails",
+    "hedge_after_ms",
+    "hedge_budget_percent",
+    "log_classification",
+    "log_management",
+    "log_management_strategy",
+    "logpush",
+    "logpush_public_key",
+    "otel",
+    "rate_limiting_interval",
+    "rate_limiting_limit",
+    "rate_limiting_technique",
+    "retry_backoff",
+    "retry_delay",
+    "retry_max_attempts",
+    "server_timing",
+    "spend_limits",
+    "store_id",
+    "stripe",
+    "workers_ai_billing_mode",
+    "zdr",
+];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +83,15 @@ pub fn load(
     flags: &Flags,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Config, Vec<Shown>), ConfigError> {
-    let (name, entries) = read_file(flags, environment)?;
+    // An empty variable counts as one that is not set: that is how compose and unit files leave one out.
+    let environment = &|name: &str| environment(name).filter(|text| !text.is_empty());
+    let (file, name, entries) = read_file(flags, environment)?;
     let mut sources = Sources {
         flags,
         environment,
         name,
         entries,
-        shown: Vec::new(),
+        shown: vec![file],
         errors: Vec::new(),
         warnings: Vec::new(),
     };
@@ -74,13 +108,21 @@ pub fn load(
 fn read_file(
     flags: &Flags,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(String, Vec<Entry>), ConfigError> {
-    let path = flags
-        .config
-        .clone()
-        .or_else(|| environment("RINGGATE_CONFIG").map(Into::into));
-    let Some(path) = path else {
-        return Ok((String::new(), Vec::new()));
+) -> Result<(Shown, String, Vec<Entry>), ConfigError> {
+    let shown = |value: &str, origin| Shown {
+        key: "(file)".to_owned(),
+        value: value.to_owned(),
+        origin,
+    };
+    let (path, origin): (std::path::PathBuf, _) = match &flags.config {
+        Some(path) => (path.clone(), Origin::Flag("--config")),
+        None => match environment(CONFIG_VARIABLE) {
+            Some(path) => (path.into(), Origin::Environment(CONFIG_VARIABLE.to_owned())),
+            None => {
+                let none = shown("(none)", Origin::Default);
+                return Ok((none, String::new(), Vec::new()));
+            }
+        },
     };
     let name = path.display().to_string();
     let failed = |reason: String| ConfigError(vec![format!("{name}: {reason}")]);
@@ -92,7 +134,7 @@ fn read_file(
     }
     let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
     let entries = parse_file(&text, &name)?;
-    Ok((name, entries))
+    Ok((shown(&name, origin), name, entries))
 }
 
 struct Sources<'a> {
@@ -115,6 +157,12 @@ impl Sources<'_> {
         let data_dir = self.one("data_dir", "./ringgate-data", value::path);
         let providers = self.providers();
         let gateways = self.gateways();
+        let auto_create = self.one("gateways.auto_create_default", "true", value::boolean);
+        let public_url = self.optional(
+            "public_url",
+            "as the request names the host",
+            value::public_url,
+        );
         let config = Config {
             data: data?,
             upstream: upstream?,
@@ -123,6 +171,9 @@ impl Sources<'_> {
             data_dir: data_dir?,
             providers,
             gateways,
+            auto_create_default: auto_create?,
+            public_url,
+            file: self.name.clone(),
             warnings: Vec::new(),
         };
         self.warn_of_open_relay(&config);
@@ -134,8 +185,8 @@ impl Sources<'_> {
         let threads = self.one("data.threads", "0", value::threads);
         let driver = self.one("data.driver", "auto", value::driver);
         let error_status = self.one("data.error_status", "strict", value::error_status);
-        let certificate = self.optional("data.tls.certificate", "off", value::path);
-        let key = self.optional("data.tls.key", "off", value::path);
+        let certificate = self.optional("data.tls.certificate", "off", value::readable);
+        let key = self.optional("data.tls.key", "off", value::readable);
         let proxy_protocol = self.one("data.proxy_protocol", "false", value::boolean);
         let trusted_proxies = self.many("data.trusted_proxies", &[], value::network);
         let access_log = self.one("data.access_log", "text", value::access_log);
@@ -160,16 +211,22 @@ impl Sources<'_> {
         let tls = match (certificate, key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
             (None, None) => None,
-            _ => {
-                self.errors
-                    .push("data.tls: needs both certificate and key".to_owned());
+            (certificate, _) => {
+                let (given, missing) = match certificate {
+                    Some(_) => ("data.tls.certificate", "data.tls.key"),
+                    None => ("data.tls.key", "data.tls.certificate"),
+                };
+                // Where the other one is wrong by itself, that was told.
+                if self.raw(missing).is_none() {
+                    self.wrong(&self.origin(given), given, &format!("needs {missing} too"));
+                }
                 None
             }
         };
         let listen = listen?;
         if listen.is_empty() {
-            self.errors
-                .push("data.listen: needs at least one address".to_owned());
+            let key = "data.listen";
+            self.wrong(&self.origin(key), key, "needs at least one address");
         }
         Some(Data {
             listen,
@@ -202,8 +259,13 @@ impl Sources<'_> {
         let connections = self.one("upstream.connections_per_origin", "1024", |text| {
             value::number(text, 1, 1_000_000)
         });
+        let together = self.optional(
+            "upstream.connections_per_origin_total",
+            "unbounded",
+            |text| value::number(text, 1, 100_000_000),
+        );
         let roots = self.one("upstream.roots", "bundled", value::roots);
-        let ca_file = self.optional("upstream.ca_file", "none", value::path);
+        let ca_file = self.optional("upstream.ca_file", "none", value::readable);
         let proxy = self.one("upstream.proxy", "off", value::proxy);
         Some(Upstream {
             connect: connect?,
@@ -212,6 +274,7 @@ impl Sources<'_> {
             total: total?,
             keep_alive: keep_alive?,
             connections_per_origin: connections?,
+            connections_per_origin_total: together,
             roots: roots?,
             ca_file,
             proxy: proxy?,
@@ -223,9 +286,11 @@ impl Sources<'_> {
         let allow_plaintext = self.one("management.allow_plaintext", "false", value::boolean);
         let (listen, allow_plaintext) = (listen?, allow_plaintext?);
         if !listen.ip().is_loopback() && !allow_plaintext {
-            self.errors.push(format!(
-                "management.listen: {listen} can be reached from other machines, in clear text; keep it on a loopback address or set management.allow_plaintext = true"
-            ));
+            let key = "management.listen";
+            let problem = format!(
+                "{listen} can be reached from other machines, in clear text; keep it on a loopback address or set management.allow_plaintext = true"
+            );
+            self.wrong(&self.origin(key), key, &problem);
         }
         Some(Management {
             listen,
@@ -262,6 +327,7 @@ impl Sources<'_> {
                 Some(_) => self.one(&key("api_key"), "", SecretSource::parse),
                 None => None,
             };
+            self.warn_of_idle("providers", &name, &["region"]);
             configured.push(ProviderConfig {
                 name,
                 slug,
@@ -275,34 +341,49 @@ impl Sources<'_> {
     fn gateways(&mut self) -> Vec<GatewayConfig> {
         let mut declared = Vec::new();
         for id in self.names_below("gateways") {
-            let key = format!("gateways.{id}.authentication");
-            let authentication = match self.file_entry(&key) {
-                Some(_) => self.one(&key, "", value::boolean),
-                None => None,
+            let below = |entry: &&Entry| {
+                entry.path.len() == 3 && entry.path[0] == "gateways" && entry.path[1] == id
             };
-            let idle: Vec<String> = self
-                .entries
-                .iter()
-                .filter(|entry| {
-                    entry.path.len() == 3 && entry.path[0] == "gateways" && entry.path[1] == id
-                })
-                .filter(|entry| GATEWAY_KEYS[1..].contains(&entry.path[2].as_str()))
-                .map(|entry| {
-                    format!(
-                        "{}:{}: {} has no effect yet",
-                        self.name,
-                        entry.line,
-                        entry.path.join(".")
-                    )
-                })
-                .collect();
-            self.warnings.extend(idle);
-            declared.push(GatewayConfig { id, authentication });
+            let entries: Vec<Entry> = self.entries.iter().filter(below).cloned().collect();
+            let mut settings = serde_json::Map::new();
+            for entry in entries {
+                let origin = Origin::File(self.name.clone(), entry.line);
+                self.show(&entry.path.join("."), entry.texts.join(", "), origin);
+                settings.insert(entry.path[2].clone(), entry.json);
+            }
+            if !settings.contains_key("authentication") {
+                self.show_demanded(&id);
+            }
+            self.warn_of_idle("gateways", &id, &IDLE_SETTINGS);
+            let line = self.line_of("gateways", &id);
+            declared.push(GatewayConfig { id, line, settings });
+        }
+        if !declared.iter().any(|gateway| gateway.id == DEFAULT_GATEWAY) {
+            self.show_demanded(DEFAULT_GATEWAY);
         }
         declared
     }
 
-    /// An open gateway that others can reach and that has keys to spend (resolutions 32).
+    /// A token is demanded wherever nothing else is said.
+    fn show_demanded(&mut self, gateway: &str) {
+        let key = format!("gateways.{gateway}.authentication");
+        self.show(&key, "true".to_owned(), Origin::Default);
+    }
+
+    /// Keys that are known and not yet built.
+    fn warn_of_idle(&mut self, table: &str, name: &str, keys: &[&str]) {
+        let idle = self
+            .entries
+            .iter()
+            .filter(|entry| matches!(&entry.path[..], [first, second, key] if first == table && second == name && keys.contains(&key.as_str())))
+            .map(|entry| {
+                let (line, key) = (entry.line, entry.path.join("."));
+                format!("{}:{line}: {key} has no effect yet", self.name)
+            });
+        self.warnings.extend(idle.collect::<Vec<_>>());
+    }
+
+    /// An open gateway that others can reach while provider keys are kept here (resolutions 32).
     fn warn_of_open_relay(&mut self, config: &Config) {
         let reachable = config
             .data
@@ -313,16 +394,25 @@ impl Sources<'_> {
             .providers
             .iter()
             .any(|provider| provider.api_key.is_some());
-        let open = config
+        let open: Vec<&str> = config
             .gateways
             .iter()
-            .any(|gateway| gateway.authentication == Some(false));
-        if reachable && keys && (open || config.data.house_keys_unauthenticated) {
-            self.warnings.push(
-                "OPEN RELAY: other machines can reach the data listener, provider keys are configured, and a gateway takes requests without a token: anyone who finds it may spend your money"
-                    .to_owned(),
-            );
+            .filter(|gateway| gateway.is_open())
+            .map(|gateway| gateway.id.as_str())
+            .collect();
+        if !reachable || !keys || open.is_empty() {
+            return;
         }
+        let consequence = match config.data.house_keys_unauthenticated {
+            true => "anyone who finds it spends your money",
+            false => {
+                "anyone who finds it can send requests through it; your keys would pay for them with data.house_keys_unauthenticated"
+            }
+        };
+        self.warnings.push(format!(
+            "OPEN RELAY: other machines can reach the data listener, provider keys are configured, and no token is asked for at gateway {}: {consequence}",
+            open.join(", ")
+        ));
     }
 
     /// The value of a key that holds one.
@@ -412,6 +502,12 @@ impl Sources<'_> {
         Some((entry.texts.clone(), entry.list, origin))
     }
 
+    /// Where a key's value comes from.
+    fn origin(&self, key: &str) -> Origin {
+        self.raw(key)
+            .map_or(Origin::Default, |(_, _, origin)| origin)
+    }
+
     fn flag(&self, key: &str) -> Option<(Vec<String>, &'static str)> {
         let flags = self.flags;
         let (value, name) = match key {
@@ -439,7 +535,7 @@ impl Sources<'_> {
         for entry in self
             .entries
             .iter()
-            .filter(|entry| entry.path.len() > 2 && entry.path[0] == table)
+            .filter(|entry| entry.path.len() > 1 && entry.path[0] == table)
         {
             if !names.iter().any(|(_, name)| *name == entry.path[1]) {
                 names.push((entry.line, entry.path[1].clone()));
@@ -491,18 +587,64 @@ fn split_key(key: &str) -> Vec<&str> {
     }
 }
 
+/// The keys that the environment can set.
+const ENVIRONMENT: [(&str, &str); 8] = [
+    ("data.listen", "RINGGATE_LISTEN"),
+    ("management.listen", "RINGGATE_MANAGEMENT_LISTEN"),
+    ("data_dir", "RINGGATE_DATA_DIR"),
+    ("data.threads", "RINGGATE_THREADS"),
+    ("data.driver", "RINGGATE_DRIVER"),
+    ("account.id", "RINGGATE_ACCOUNT_ID"),
+    ("data.access_log", "RINGGATE_ACCESS_LOG"),
+    ("data.error_status", "RINGGATE_ERROR_STATUS"),
+];
+
+const CONFIG_VARIABLE: &str = "RINGGATE_CONFIG";
+
+/// The first token; read by `serve`, never shown.
+const SECRET_VARIABLES: [&str; 4] = [
+    "RINGGATE_BOOTSTRAP_TOKEN",
+    "RINGGATE_BOOTSTRAP_TOKEN_FILE",
+    "RINGGATE_MASTER_KEY",
+    "RINGGATE_MASTER_KEY_FILE",
+];
+
 fn environment_name(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "data.listen" => "RINGGATE_LISTEN",
-        "management.listen" => "RINGGATE_MANAGEMENT_LISTEN",
-        "data_dir" => "RINGGATE_DATA_DIR",
-        "data.threads" => "RINGGATE_THREADS",
-        "data.driver" => "RINGGATE_DRIVER",
-        "account.id" => "RINGGATE_ACCOUNT_ID",
-        "data.access_log" => "RINGGATE_ACCESS_LOG",
-        "data.error_status" => "RINGGATE_ERROR_STATUS",
-        _ => return None,
-    })
+    let found = ENVIRONMENT.iter().find(|(name, _)| *name == key);
+    found.map(|(_, variable)| *variable)
+}
+
+/// Complaints about variables that look like ours and mean nothing: a misspelt one would be overlooked in silence.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known = ENVIRONMENT.map(|(_, variable)| variable);
+    let known = || {
+        let known = known.into_iter().chain([CONFIG_VARIABLE]);
+        known.chain(SECRET_VARIABLES)
+    };
+    names
+        .filter(|name| name.starts_with("RINGGATE_") && !known().any(|variable| variable == name))
+        .map(|name| {
+            let nearest =
+                known().min_by_key(|variable| strsim::damerau_levenshtein(variable, &name));
+            format!(
+                "{name} is no variable of ringgate's; the nearest is {}",
+                nearest.unwrap_or(CONFIG_VARIABLE)
+            )
+        })
+        .collect()
+}
+
+/// Puts the place of a key before a message that begins with the key.
+pub fn located(shown: &[Shown], message: &str) -> String {
+    let about = shown.iter().find(|shown| {
+        message
+            .strip_prefix(&*shown.key)
+            .is_some_and(|rest| rest.starts_with(": "))
+    });
+    match about.map(|shown| &shown.origin) {
+        Some(Origin::File(file, line)) => format!("{file}:{line}: {message}"),
+        _ => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -602,7 +744,11 @@ mod tests {
         assert_eq!(config.providers.len(), 2);
         assert_eq!(config.providers[1].name, "custom-v1.x");
         assert_eq!(config.providers[1].slug, Slug::Custom);
-        assert_eq!(config.gateways[0].authentication, Some(false));
+        assert!(config.gateways[0].is_open());
+        assert_eq!(
+            config.gateways[0].settings["guardrails"]["prompt"]["P1"],
+            "BLOCK"
+        );
         let key = shown
             .iter()
             .find(|shown| shown.key == "providers.openai.api_key")
@@ -620,6 +766,144 @@ mod tests {
         assert!(warnings.contains("OPEN RELAY"), "{warnings}");
     }
 
+    /// The file that the documentation shows.
+    #[test]
+    fn the_documented_file_is_right() {
+        let file = "[data]\nlisten = [\"127.0.0.1:8787\"]\nthreads = 0\n[management]\nlisten = \"127.0.0.1:8788\"\n[account]\nid = \"local\"\n[providers.openai]\nbase_url = \"http://127.0.0.1:9001\"\napi_key = \"env:OPENAI_API_KEY\"\n[providers.aws-bedrock]\nregion = \"us-east-1\"\n[providers.custom-local]\nbase_url = \"http://127.0.0.1:11434\"\n[gateways.default]\nauthentication = false\ncache_ttl = 300\n";
+        let (config, _) = read(Flags::default(), &[], file).expect("right");
+        assert_eq!(config.providers.len(), 3);
+        let warnings = config.warnings.join("\n");
+        assert!(
+            warnings.contains("r.toml:12: providers.aws-bedrock.region has no effect yet"),
+            "{warnings}"
+        );
+    }
+
+    #[test]
+    fn a_gateway_without_settings_is_declared_too() {
+        let (config, shown) = read(Flags::default(), &[], "[gateways.prod]\n").expect("right");
+        assert_eq!(config.gateways.len(), 1);
+        let default = shown
+            .iter()
+            .find(|shown| shown.key == "gateways.default.authentication");
+        assert_eq!(default.expect("shown").value, "true");
+        let prod = &config.gateways[0];
+        assert!(prod.id == "prod" && prod.settings.is_empty() && !prod.is_open());
+    }
+
+    #[test]
+    fn empty_variables_are_unset_and_misspelt_ones_are_told() {
+        let environment = [("RINGGATE_LISTEN", ""), ("RINGGATE_CONFIG", "")];
+        let (config, shown) = read(Flags::default(), &environment, "").expect("right");
+        assert_eq!(config.data.listen[0].port(), 8787);
+        assert_eq!(
+            (shown[0].key.as_str(), &shown[0].origin),
+            ("(file)", &Origin::Flag("--config"))
+        );
+        let (_, shown) = load(&Flags::default(), &|name| {
+            (name == "RINGGATE_CONFIG").then(String::new)
+        })
+        .expect("the defaults");
+        assert_eq!(shown[0].value, "(none)");
+        let names = [
+            "RINGGATE_LISEN",
+            "RINGGATE_THREADS",
+            "RINGGATE_BOOTSTRAP_TOKEN",
+            "HOME",
+        ];
+        let told = unknown_variables(names.into_iter().map(str::to_owned));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("RINGGATE_LISEN") && told[0].contains("RINGGATE_LISTEN"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn every_flag_stands_in_the_environment_and_its_help_says_so() {
+        let command = <Flags as clap::Args>::augment_args(clap::Command::new("serve"));
+        let mut flags = 0;
+        for argument in command.get_arguments() {
+            let Some(long) = argument.get_long() else {
+                continue;
+            };
+            flags += 1;
+            let variable = format!("RINGGATE_{}", long.to_uppercase().replace('-', "_"));
+            let told = unknown_variables([variable.clone()].into_iter());
+            assert!(told.is_empty(), "{told:?}");
+            let help = argument.get_help().expect("help").to_string();
+            assert!(
+                help.contains(&format!("[env: {variable}]")),
+                "--{long}: {help}"
+            );
+        }
+        assert_eq!(flags, 8);
+    }
+
+    #[test]
+    fn the_readme_tells_every_key_and_variable_with_its_default() {
+        let readme = include_str!("../../README.md");
+        let rows: Vec<&str> = readme
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .collect();
+        let (_, shown) = load(&Flags::default(), &|_| None).expect("the defaults");
+        let keys = shown
+            .iter()
+            .filter(|shown| shown.key.contains('.') || shown.key == "data_dir");
+        for Shown { key, value, .. } in keys.filter(|shown| !shown.key.starts_with("gateways.")) {
+            let row = rows.iter().find(|row| row.contains(&format!("`{key}`")));
+            let row = row.unwrap_or_else(|| panic!("{key} has no row"));
+            assert!(
+                value.starts_with('(') || row.contains(value.as_str()),
+                "{key}: {value} is not in {row}"
+            );
+            if let Some(variable) = environment_name(key) {
+                assert!(row.contains(&format!("`{variable}`")), "{key}: {row}");
+            }
+        }
+        for word in [CONFIG_VARIABLE, "api_key", "base_url", "allow_insecure"]
+            .iter()
+            .chain(&SECRET_VARIABLES)
+        {
+            assert!(readme.contains(word), "{word}");
+        }
+        for slug in Slug::ALL {
+            for name in slug.names() {
+                let told = slug == Slug::Custom || readme.contains(&format!("`{name}`"));
+                assert!(told, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_gateway_with_keys_that_others_can_reach_is_warned_of() {
+        let keys = "[data]\nlisten = [\"0.0.0.0:1\"]\n[providers.openai]\napi_key = \"env:X\"\n";
+        let warnings = |file: &str| {
+            let (config, _) = read(Flags::default(), &[], file).expect("right");
+            config.warnings.join("\n")
+        };
+        assert_eq!(warnings(keys), "");
+        let open = format!("{keys}[gateways.prod]\nauthentication = false\n");
+        assert!(warnings(&open).contains("gateway prod: anyone who finds it can send"));
+        let spending = open.replace("[data]", "[data]\nhouse_keys_unauthenticated = true");
+        assert!(warnings(&spending).contains("spends your money"));
+        assert_eq!(warnings(&open.replace("0.0.0.0", "127.0.0.1")), "");
+    }
+
+    #[test]
+    fn a_message_about_a_key_is_told_with_its_line() {
+        let file = "[providers.openai]\napi_key = \"env:NOT_SET_HERE\"\n";
+        let (_, shown) = read(Flags::default(), &[], file).expect("right");
+        let message = located(&shown, "providers.openai.api_key: environment variable");
+        assert!(
+            message.ends_with("r.toml:2: providers.openai.api_key: environment variable"),
+            "{message}"
+        );
+        assert_eq!(located(&shown, "data.drain: x"), "data.drain: x");
+        assert_eq!(located(&shown, "another thing"), "another thing");
+    }
+
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         let text = errors(
@@ -635,7 +919,12 @@ mod tests {
             lines[1].contains("r.toml:3: data.drain: must be a time"),
             "{text}"
         );
-        assert!(lines[2].contains("allow_plaintext"), "{text}");
+        assert!(
+            lines[2].contains("r.toml:5: management.listen: ")
+                && lines[2].contains("allow_plaintext"),
+            "{text}"
+        );
+        assert!(errors("\n[providers.custom-x]\n").contains("r.toml:2: providers.custom-x: needs"));
         assert!(errors("[data]\nthreads = [1, 2]").contains("takes one value"));
         assert!(errors("[data]\nthreads = [1]").contains("not a list"));
         assert!(
@@ -645,8 +934,18 @@ mod tests {
         assert!(errors("[providers.openai]\napi_key = \"sk-secret\"").contains("env:NAME"));
         assert!(!errors("[providers.openai]\napi_key = \"sk-secret\"").contains("sk-secret"));
         assert!(errors("[providers.custom-x]\nallow_insecure = true").contains("needs a base_url"));
-        assert!(errors("[data.tls]\nkey = \"k.pem\"").contains("both certificate and key"));
-        assert!(errors("[data]\nlisten = []").contains("at least one address"));
+        assert!(
+            errors("[data.tls]\nkey = \"/dev/null\"")
+                .contains("r.toml:2: data.tls.key: needs data.tls.certificate too")
+        );
+        assert!(
+            errors("[data]\nlisten = []").contains("r.toml:2: data.listen: needs at least one")
+        );
+        let unread = errors("[upstream]\nca_file = \"/nonexistent/ca.pem\"");
+        assert!(
+            unread.contains("r.toml:2: upstream.ca_file: /nonexistent/ca.pem: No such file"),
+            "{unread}"
+        );
         let flags = Flags {
             driver: Some("kqueue".to_owned()),
             ..Flags::default()

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use file::parse_file;
-pub use load::{Origin, Shown, load};
+pub use file::{GATEWAY_KEYS, parse_file};
+pub use load::{Origin, Shown, load, located, unknown_variables};
 pub use secret::{Secret, SecretError, SecretSource};
+pub use value::is_near;
 
 use crate::net::origin;
 use crate::net::tls::Roots;
@@ -37,6 +38,12 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Declared gateways.
     pub gateways: Vec<GatewayConfig>,
+    /// Whether the gateway `default` is made when it is first asked for.
+    pub auto_create_default: bool,
+    /// How clients reach the data listener, for the URLs that the API tells.
+    pub public_url: Option<String>,
+    /// The configuration file's name; empty where there is none.
+    pub file: String,
     /// What deserves a second look.
     pub warnings: Vec<String>,
 }
@@ -139,6 +146,8 @@ pub struct Upstream {
     pub keep_alive: Duration,
     /// Connections of one thread to one origin.
     pub connections_per_origin: usize,
+    /// The same over all threads; `None`: only each thread's bound counts.
+    pub connections_per_origin_total: Option<usize>,
     /// Which authorities are trusted.
     pub roots: Roots,
     /// Further authorities, PEM.
@@ -174,35 +183,44 @@ pub struct ProviderConfig {
 pub struct GatewayConfig {
     /// 1 to 64 of `[A-Za-z0-9_-]`.
     pub id: String,
-    /// Whether a token is demanded; `None`: as soon as one exists.
-    pub authentication: Option<bool>,
+    /// Where it stands in the file.
+    pub line: usize,
+    /// Its settings, named as in the management API and checked with them.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+impl GatewayConfig {
+    /// Whether requests without a token are let in.
+    pub fn is_open(&self) -> bool {
+        self.settings.get("authentication") == Some(&serde_json::Value::Bool(false))
+    }
 }
 
 /// The flags that `serve`, `check` and `demo` share. Each also stands in the environment as `RINGGATE_*` and in the file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
-    /// Configuration file (TOML)
+    /// Configuration file (TOML) [env: RINGGATE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to serve on; may be repeated [default: 127.0.0.1:8787]
+    /// Address to serve on; may be repeated [env: RINGGATE_LISTEN] [default: 127.0.0.1:8787]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
-    /// Address of the management listener [default: 127.0.0.1:8788]
+    /// Address of the management listener [env: RINGGATE_MANAGEMENT_LISTEN] [default: 127.0.0.1:8788]
     #[arg(long, value_name = "ADDR")]
     pub management_listen: Option<String>,
-    /// Where state is kept [default: ./ringgate-data]
+    /// Where state is kept [env: RINGGATE_DATA_DIR] [default: ./ringgate-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Data threads; 0: one a core [default: 0]
+    /// Data threads; 0: one a core [env: RINGGATE_THREADS] [default: 0]
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,
-    /// auto, epoll or uring [default: auto]
+    /// auto, epoll or uring [env: RINGGATE_DRIVER] [default: auto]
     #[arg(long, value_name = "DRIVER")]
     pub driver: Option<String>,
-    /// The account in every path [default: made at the first start]
+    /// The account in every path [env: RINGGATE_ACCOUNT_ID] [default: made at the first start]
     #[arg(long, value_name = "ID")]
     pub account_id: Option<String>,
-    /// text, json or off [default: text]
+    /// text, json or off [env: RINGGATE_ACCESS_LOG] [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub access_log: Option<String>,
 }

@@ -35,7 +35,7 @@ pub enum SecretError {
 
 impl SecretSource {
     /// `env:NAME` or `file:PATH`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Environment(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
@@ -88,6 +88,12 @@ impl Secret {
     /// The key, for the one place that writes upstream heads.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl From<Box<[u8]>> for Secret {
+    fn from(key: Box<[u8]>) -> Self {
+        Self(key)
     }
 }
 

@@ -51,6 +51,15 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     }
 }
 
+/// A file that can be read now: found out here, where its line can be told.
+pub(super) fn readable(text: &str) -> Parsed<PathBuf> {
+    let path = path(text)?;
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("{text}: {error}")),
+    }
+}
+
 /// `250ms`, `10s`, `5m`, `1h`, or whole seconds; at least a millisecond, at most a week.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
     const WEEK: u64 = 7 * 24 * 3600 * 1000;
@@ -145,6 +154,14 @@ pub(super) fn roots(text: &str) -> Parsed<Roots> {
     }
 }
 
+/// An http or https URL, kept as it is but for a trailing slash.
+pub(super) fn public_url(text: &str) -> Parsed<String> {
+    let parsed: Result<BaseUrl, _> = text.parse();
+    parsed
+        .map(|_| text.trim_end_matches('/').to_owned())
+        .map_err(|error| error.to_string())
+}
+
 /// `http://host:port` or `off`.
 pub(super) fn proxy(text: &str) -> Parsed<Option<Arc<Origin>>> {
     if text == "off" {
@@ -177,7 +194,8 @@ pub(super) fn base_url(text: &str, allow_insecure: bool) -> Parsed<BaseUrl> {
     }
 }
 
-fn is_near(host: &str) -> bool {
+/// Whether a host is this machine or on a private network, so that plain http may lead there.
+pub fn is_near(host: &str) -> bool {
     if host == "localhost" || host.ends_with(".localhost") {
         return true;
     }

@@ -14,11 +14,11 @@ use super::error::GatewayError;
 use super::settle::Settle;
 use crate::http::{Method, RequestHead, ResponseHead};
 use crate::limits::REPLAY_MAX;
-use crate::net::connect::Connector;
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError};
 use crate::net::origin::Origin;
-use crate::net::pool::{Checkout, Slot};
+use crate::net::pool::{Checkout, PoolKey, Slot};
+use crate::net::task::Rounds;
 use crate::record::{End, bump};
 use crate::snapshot::Settings;
 
@@ -34,6 +34,8 @@ pub(super) struct Outgoing {
     pub until: Option<Instant>,
     /// Whether the meter reads the answer.
     pub metered: bool,
+    /// The body, where it was read before.
+    pub body: Option<Bytes>,
 }
 
 /// An answer whose body is still to come.
@@ -73,6 +75,9 @@ pub(super) async fn attempt(
 ) -> Result<Answer, Failure> {
     let mut sent = Sent::default();
     loop {
+        if let Some(body) = &outgoing.body {
+            sent = Sent::of(body);
+        }
         settle.record.attempts += 1;
         let (mut upstream, slot, reused) = connection(thread, settings, outgoing, settle).await?;
         settle.record.reused = reused;
@@ -95,8 +100,10 @@ pub(super) async fn attempt(
                 });
             }
             Err(Broken::Upstream(error)) => {
-                let replay =
-                    reused && settle.record.attempts == 1 && sent.replayable(head.method());
+                let replay = reused
+                    && settle.record.attempts == 1
+                    && is_close(&upstream, &error)
+                    && sent.replayable(head.method());
                 if !replay {
                     return Err(no_answer(&upstream, &error, &outgoing.origin).into());
                 }
@@ -122,7 +129,18 @@ async fn connection(
 ) -> Result<(Box<Connection>, Slot, bool), Failure> {
     let begin = Instant::now();
     let patience = bounded(settings.clocks.connect, outgoing.until);
-    let checkout = thread.pool.checkout(&outgoing.origin, patience).await;
+    let key = PoolKey {
+        origin: outgoing.origin.clone(),
+        generation: settings.generation,
+    };
+    let checkout = match thread.pool.at_once(&key) {
+        Some(checkout) => Ok(checkout),
+        None => {
+            let checkout = thread.pool.checkout(&key, patience).await;
+            thread.counters.queued.add(begin.elapsed());
+            checkout
+        }
+    };
     let result = match checkout {
         Err(full) => Err(GatewayError::no_answer(full)),
         Ok(Checkout::Warm(connection, slot)) => {
@@ -130,13 +148,7 @@ async fn connection(
             return Ok((connection, slot, true));
         }
         Ok(Checkout::Open(slot)) => {
-            let connector = Connector {
-                resolver: thread.shared.resolver.clone(),
-                mailbox: thread.mailbox.clone(),
-                tls: settings.tls.clone(),
-                proxy: settings.proxy.clone(),
-                timeout: patience,
-            };
+            let connector = thread.connector(settings, patience);
             // Boxed: most requests find a warm connection and should not carry the room of a handshake.
             match Box::pin(connector.connect(&outgoing.origin)).await {
                 Ok((connection, times)) => {
@@ -148,11 +160,9 @@ async fn connection(
                 }
                 Err(error) => {
                     bump(&thread.counters.connect_errors, 1);
-                    Err(match error {
-                        crate::net::connect::ConnectError::TimedOut(..) => {
-                            GatewayError::timed_out(error)
-                        }
-                        error => GatewayError::no_answer(error),
+                    Err(match error.is_timeout() {
+                        true => GatewayError::timed_out(error),
+                        false => GatewayError::no_answer(error),
                     })
                 }
             }
@@ -174,6 +184,14 @@ struct Sent {
 }
 
 impl Sent {
+    /// Of a body that is here as a whole.
+    fn of(body: &Bytes) -> Self {
+        Self {
+            pieces: vec![body.clone()],
+            ..Self::default()
+        }
+    }
+
     fn keep(&mut self, piece: &Bytes) {
         self.bytes += piece.len();
         if self.bytes > REPLAY_MAX {
@@ -220,14 +238,19 @@ impl Exchange<'_> {
         let mut again = std::mem::take(&mut self.sent.pieces);
         (self.sent.bytes, self.sent.whole) = (0, false);
         let mut head = Some(self.outgoing.head.clone());
+        if !self.keep && self.client_is_gone().await {
+            return Err(Broken::Client(Failure::ClientGone(End::ClientLeft)));
+        }
+        let mut rounds = Rounds::default();
         loop {
+            let mut waited = false;
             let next = match again.is_empty() {
                 false => Up::Piece(again.remove(0)),
                 // The head does not wait for a body that is not here yet.
                 true if head.is_some() && self.client.body_pending() && !self.client.buffered() => {
                     Up::Piece(Bytes::new())
                 }
-                true => self.next(settle).await?,
+                true => self.next(settle, &mut waited).await?,
             };
             let piece = match next {
                 Up::Piece(piece) => piece,
@@ -243,6 +266,7 @@ impl Exchange<'_> {
             if !self.client.body_pending() && again.is_empty() {
                 break;
             }
+            rounds.next(waited).await;
         }
         self.sent.whole = true;
         let head = self.wait().await?;
@@ -256,7 +280,7 @@ impl Exchange<'_> {
     }
 
     /// The next piece of the body, or an answer that comes before it.
-    async fn next(&mut self, settle: &mut Settle<'_>) -> Result<Up, Broken> {
+    async fn next(&mut self, settle: &mut Settle<'_>, waited: &mut bool) -> Result<Up, Broken> {
         if !self.client.body_pending() {
             return Ok(Up::End);
         }
@@ -275,10 +299,13 @@ impl Exchange<'_> {
                     Poll::Ready(Err(error)) => {
                         Poll::Ready(Err(Broken::Client(client_failed(error))))
                     }
-                    Poll::Pending => upstream.poll_response_head(cx, method).map(|head| {
-                        head.map(|head| Up::Early(head.into()))
-                            .map_err(Broken::Upstream)
-                    }),
+                    Poll::Pending => {
+                        *waited = true;
+                        upstream.poll_response_head(cx, method).map(|head| {
+                            head.map(|head| Up::Early(head.into()))
+                                .map_err(Broken::Upstream)
+                        })
+                    }
                 },
             )
             .await;
@@ -318,6 +345,11 @@ impl Exchange<'_> {
         result.map_err(Broken::Upstream)
     }
 
+    /// Whether the client left while a connection was opened: what it asked for need not be paid then.
+    async fn client_is_gone(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.client.poll_client_left(cx).is_ready())).await
+    }
+
     /// Waits for the answer's head and watches for a client that leaves.
     async fn wait(&mut self) -> Result<ResponseHead, Broken> {
         let (client, upstream, method) =
@@ -333,7 +365,7 @@ impl Exchange<'_> {
 }
 
 /// A body that cannot be read on.
-fn client_failed(error: ConnectionError) -> Failure {
+pub(super) fn client_failed(error: ConnectionError) -> Failure {
     match error {
         ConnectionError::TimedOut(what) => GatewayError::bad_request(
             408,
@@ -343,6 +375,15 @@ fn client_failed(error: ConnectionError) -> Failure {
         ConnectionError::Chunked(error) => GatewayError::bad_request(400, error).into(),
         _ => Failure::ClientGone(End::ClientLeft),
     }
+}
+
+/// Whether the provider closed the connection, rather than being late or sending nonsense.
+fn is_close(upstream: &Connection, error: &ConnectionError) -> bool {
+    let closed = matches!(
+        error,
+        ConnectionError::Truncated(_) | ConnectionError::Io(_)
+    );
+    closed && !upstream.expired()
 }
 
 fn no_answer(upstream: &Connection, error: &ConnectionError, origin: &Origin) -> GatewayError {

@@ -12,13 +12,14 @@ use quanta::Instant;
 
 use super::attempt::{Failure, Outgoing, attempt};
 use super::authenticate::authenticate;
-use super::credential::{self, Paying};
+use super::body::{self, Whole};
+use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
-use super::outgoing::write_head;
+use super::outgoing::{self, Key, write_head};
 use super::relay::{After, Relaying, relay};
-use super::resolve::resolve;
+use super::resolve::{Resolved, resolve};
 use super::settle::Settle;
-use super::{Thread, plan};
+use super::{Ask, Thread, mint, plan};
 use crate::config::ErrorStatus;
 use crate::http::proxy_protocol;
 use crate::http::{HeadLimits, Method, RequestFraming, RequestHead};
@@ -27,9 +28,8 @@ use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError, HeadClocks};
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
-use crate::providers::{query_key, without_key};
 use crate::record::{End, bump};
-use crate::snapshot::{Settings, Snapshot};
+use crate::snapshot::{Settings, Snapshot, Tokens};
 
 /// How a listener's connections begin.
 #[derive(Clone)]
@@ -60,12 +60,20 @@ pub fn serve(thread: Rc<Thread>, transport: Transport, edge: Rc<Edge>) -> impl F
         let _open = Open::enter(&thread);
         if thread.shared.open.load(Ordering::Relaxed) > thread.shared.open_max {
             bump(&thread.counters.refused, 1);
-            return Box::pin(refuse_busy(connection)).await;
+            return Box::pin(refuse_busy(connection, edge)).await;
         }
+        let stall = thread
+            .shared
+            .snapshot
+            .load()
+            .settings
+            .clocks
+            .client_write_stall;
+        connection.transport().bound_silence(stall);
         connection.set_head_clocks(edge.clocks);
         let client = match edge.is_plain() {
             true => Some(client),
-            false => Box::pin(begin(&mut connection, &edge)).await,
+            false => Box::pin(begin(&mut connection, &edge, edge.clocks.head)).await,
         };
         if let Some(client) = client {
             requests(&thread, connection, client).await;
@@ -94,7 +102,11 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn refuse_busy(mut connection: Box<Connection>) {
+/// Says so in the client's own language: a handshake too has to be over within a moment.
+async fn refuse_busy(mut connection: Box<Connection>, edge: Rc<Edge>) {
+    if begin(&mut connection, &edge, LINGER).await.is_none() {
+        return;
+    }
     let answer = GatewayError::too_busy().answer(ErrorStatus::Strict, b"", true, false);
     connection
         .transport()
@@ -104,12 +116,12 @@ async fn refuse_busy(mut connection: Box<Connection>) {
     }
 }
 
-/// The PROXY header, then TLS; both within the time of a request's head. `None`: the client did not get so far.
-async fn begin(connection: &mut Connection, edge: &Edge) -> Option<IpAddr> {
+/// The PROXY header, then TLS; both within `patience`. `None`: the client did not get so far.
+async fn begin(connection: &mut Connection, edge: &Edge, patience: Duration) -> Option<IpAddr> {
     let transport = connection.transport();
     let mut client = transport.peer();
     let mut early = BytesMut::new();
-    transport.arm_deadline(edge.clocks.head, OnExpiry::ShutBoth);
+    transport.arm_deadline(patience, OnExpiry::ShutBoth);
     if edge.proxy_protocol {
         client = proxied(transport, &mut early).await?.unwrap_or(client);
     }
@@ -172,31 +184,39 @@ fn answering<'a>(
             Some(Box::pin(exchange(thread, connection, head, client)))
         }
         Ok(None) => None,
-        Err(error) => Some(Box::pin(refuse(thread, connection, error))),
+        Err(error) => Some(Box::pin(refuse(thread, connection, client, error))),
     }
 }
 
 /// Answers a head that cannot be read.
-async fn refuse(thread: &Thread, connection: &mut Connection, error: ConnectionError) -> After {
+async fn refuse(
+    thread: &Thread,
+    connection: &mut Connection,
+    client: IpAddr,
+    error: ConnectionError,
+) -> After {
     let status = match &error {
         ConnectionError::Head(error) => error.status(),
         ConnectionError::TimedOut(_) => 408,
         _ => return After::Drop,
     };
-    let snapshot = thread.shared.snapshot.load();
-    let answer = GatewayError::bad_request(status, &error).answer(
-        snapshot.settings.error_status,
-        b"",
-        true,
-        false,
-    );
-    drop(snapshot);
-    bump(&thread.counters.statuses[4], 1);
-    bump(&thread.counters.own_errors, 1);
+    let setting = thread.shared.snapshot.load().settings.error_status;
+    let error = GatewayError::bad_request(status, &error);
+    let mut settle = Settle::begin_unread(thread, client);
+    settle.note_error(&error, setting);
+    let mut headers = Vec::new();
+    settle.write_headers(&mut headers);
     connection
         .transport()
         .arm_deadline(LINGER, OnExpiry::ShutBoth);
-    match connection.write(Bytes::from(answer)).await {
+    let answer = error.answer(setting, &headers, true, false);
+    let written = connection.write(Bytes::from(answer)).await;
+    settle.timeline.relayed = Some(Instant::now());
+    settle.record.end = match written {
+        Ok(()) => End::Complete,
+        Err(_) => End::ClientLeft,
+    };
+    match written {
         Ok(()) => After::Close,
         Err(_) => After::Drop,
     }
@@ -234,7 +254,7 @@ async fn exchange(
         .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"))
         .map(|(_, value)| value);
     let mut settle = Settle::begin(thread, &head, settings.client_address(peer, forwarded));
-    let prepared = prepare(&snapshot, &head, &mut settle);
+    let prepared = prepare(thread, &snapshot, &head, &mut settle);
     // From here on the request may wait for long; an old snapshot must not live as long as it.
     drop(snapshot);
     // Boxed, and gone before the answer is relayed: a stream should not hold the room of its request.
@@ -270,19 +290,104 @@ async fn exchange(
     }
 }
 
-/// Phases 2 to 9, which wait for nothing.
-fn prepare(
-    snapshot: &Snapshot,
+/// A request that may go up, or one whose credential needs work first.
+enum Prepared<'a> {
+    Ready(Outgoing),
+    Unpaid(Box<Unpaid<'a>>),
+}
+
+/// All that is needed to write a request once its credential is there.
+struct Unpaid<'a> {
+    resolved: Resolved<'a>,
+    query: Option<String>,
+    credential: Costly,
+    account: Arc<str>,
+    tokens: Arc<Tokens>,
+}
+
+/// Phase 10's beginning for credentials that are no keys: signs the request, or gets the token that pays for it.
+async fn pay<'t>(
+    thread: &'t Thread,
+    settings: &Settings,
+    client: &mut Connection,
     head: &RequestHead,
+    unpaid: Unpaid<'_>,
     settle: &mut Settle<'_>,
-) -> Result<Outgoing, GatewayError> {
+) -> Result<(Outgoing, Option<Whole<'t>>), Failure> {
+    let query = unpaid.query.as_deref();
+    let step = plan::native(head, &unpaid.resolved, &unpaid.account, query)?;
+    let now = settle.record.began / 1000;
+    let outgoing = |key, framing| Outgoing {
+        head: write_head(head, &step, key, framing, &unpaid.tokens),
+        ..unwritten(settings, head, &step, settle)
+    };
+    match unpaid.credential {
+        Costly::Google(service_account, account) => {
+            let token = mint::token(thread, settings, account, *service_account, now).await?;
+            let key = Key::Put(token.expose().as_bytes());
+            Ok((outgoing(key, head.framing()), None))
+        }
+        Costly::Aws(keys) => {
+            let body = body::whole(thread, settings, client, head, settle).await?;
+            let signature = outgoing::sign(&keys, head, &step, &body.bytes, now)
+                .ok_or_else(|| GatewayError::no_provider("The path names no service and region"))?;
+            let framing = match head.framing() {
+                RequestFraming::None => RequestFraming::None,
+                _ => RequestFraming::Length(body.bytes.len() as u64),
+            };
+            let outgoing = Outgoing {
+                head: write_head(
+                    head,
+                    &step,
+                    Key::Signed(&signature),
+                    framing,
+                    &unpaid.tokens,
+                ),
+                body: Some(body.bytes.clone()),
+                ..unwritten(settings, head, &step, settle)
+            };
+            Ok((outgoing, Some(body)))
+        }
+    }
+}
+
+/// Everything of an upstream request but its head and body.
+fn unwritten(
+    settings: &Settings,
+    head: &RequestHead,
+    step: &plan::Step<'_>,
+    settle: &Settle<'_>,
+) -> Outgoing {
+    let total = settings.clocks.total;
+    Outgoing {
+        origin: step.target.origin.clone(),
+        head: Vec::new(),
+        response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
+        until: total.map(|total| settle.timeline.began + total),
+        metered: step.metered,
+        body: None,
+    }
+}
+
+/// Phases 2 to 9, which wait for nothing.
+fn prepare<'a>(
+    thread: &Thread,
+    snapshot: &Snapshot,
+    head: &'a RequestHead,
+    settle: &mut Settle<'_>,
+) -> Result<Prepared<'a>, GatewayError> {
     let settings = &snapshot.settings;
     let resolved = resolve(head, snapshot)?;
     settle.record.gateway = Some(resolved.gateway.id.clone());
     settle.record.provider = Some(resolved.entry.name.clone());
     let slug = resolved.entry.provider.slug();
     settle.record.model = slug.model_in_path(resolved.rest).map(Box::from);
-    let identity = authenticate(head, &resolved.gateway, &snapshot.tokens)?;
+    let now = settle.record.began / 1000;
+    let client = settle.record.client;
+    let identity = authenticate(head, &resolved.gateway, &snapshot.tokens, now, client)?;
+    if resolved.unmade && identity.is_authenticated() {
+        (thread.shared.ask)(Ask::DefaultGateway);
+    }
     if let RequestFraming::Length(length) = head.framing()
         && length > settings.body_max
     {
@@ -290,35 +395,48 @@ fn prepare(
     }
     let paying = credential::choose(
         head,
+        &resolved.gateway,
         &resolved.entry,
         &snapshot.tokens,
-        identity,
+        &identity,
         settings.house_keys_unauthenticated,
-    );
-    // A key in the query goes up only where it is the one that pays: a gateway token never does.
-    let query = head.query().map(|query| match query_key(query) {
-        Some(key)
-            if slug.takes_query_key()
-                && !(paying == Paying::Request
-                    && credential::is_key(key.as_bytes(), &snapshot.tokens)) =>
-        {
-            without_key(query)
+    )?;
+    let opened = match &paying {
+        Paying::Stored(key) => Some(credential::open(key, &snapshot.sealer, &snapshot.account)?),
+        _ => None,
+    };
+    let (key, value) = match (&paying, &opened, &resolved.entry.house_key) {
+        (Paying::Request, ..) => (Key::OfRequest, credential::on_request(head)),
+        (Paying::Stored(_), Some(key), _) | (Paying::House, _, Some(key)) => {
+            (Key::Put(key.expose()), key.expose())
         }
-        _ => query.into(),
-    });
+        _ => (Key::None, &b""[..]),
+    };
+    let from_request = matches!(key, Key::OfRequest);
+    let usable = credential::look_at(value, slug, from_request, &thread.minted, now)?;
+    let key = match &usable {
+        Usable::Token(token) => Key::Put(token.expose().as_bytes()),
+        _ => key,
+    };
+    let of_request = matches!(key, Key::OfRequest);
+    let query = head
+        .query()
+        .map(|query| credential::query_going_up(query, slug, of_request, &snapshot.tokens));
     let query = query.as_deref().filter(|query| !query.is_empty());
+    if let Usable::Costly(credential) = usable {
+        return Ok(Prepared::Unpaid(Box::new(Unpaid {
+            query: query.map(str::to_owned),
+            resolved,
+            credential,
+            account: snapshot.account.clone(),
+            tokens: snapshot.tokens.clone(),
+        })));
+    }
     let step = plan::native(head, &resolved, &snapshot.account, query)?;
-    let until = settings
-        .clocks
-        .total
-        .map(|total| settle.timeline.began + total);
-    Ok(Outgoing {
-        origin: step.target.origin.clone(),
-        head: write_head(head, &step, paying, &snapshot.tokens),
-        response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
-        until,
-        metered: step.metered,
-    })
+    Ok(Prepared::Ready(Outgoing {
+        head: write_head(head, &step, key, head.framing(), &snapshot.tokens),
+        ..unwritten(settings, head, &step, settle)
+    }))
 }
 
 /// Phase 10 and what comes before the commit point.
@@ -327,10 +445,16 @@ async fn answer(
     settings: &Settings,
     client: &mut Connection,
     head: &RequestHead,
-    prepared: Result<Outgoing, GatewayError>,
+    prepared: Result<Prepared<'_>, GatewayError>,
     settle: &mut Settle<'_>,
 ) -> Result<Box<Relaying>, Failure> {
-    let outgoing = prepared?;
+    let (outgoing, _body) = match prepared? {
+        Prepared::Ready(outgoing) => (outgoing, None),
+        // Boxed: few requests go this way.
+        Prepared::Unpaid(unpaid) => {
+            Box::pin(pay(thread, settings, client, head, *unpaid, settle)).await?
+        }
+    };
     if client.admit_body().await.is_err() {
         return Err(Failure::ClientGone(End::ClientLeft));
     }

@@ -72,6 +72,28 @@ impl GatewayError {
         Self::new(400, 2008, "Invalid provider").described(description)
     }
 
+    /// The request names a stored key that there is none of (data plane 3.2).
+    pub fn no_alias(alias: &str, provider: &str) -> Self {
+        Self::new(400, 2005, "Failed to get response from provider").described(format!(
+            "No stored key {alias:?} for {provider} (cf-aig-byok-alias)"
+        ))
+    }
+
+    /// A stored key is there and cannot be opened; nobody else pays instead (data plane 3.2).
+    pub fn unreadable_key(alias: &str, provider: &str, reason: impl ToString) -> Self {
+        Self::new(400, 2005, "Failed to get response from provider")
+            .described(format!(
+                "The stored key {alias:?} for {provider} cannot be read"
+            ))
+            .detailed(reason)
+    }
+
+    /// Nobody may pay: own keys are demanded and none is there (data plane 8.4).
+    pub fn no_credential(provider: &str) -> Self {
+        Self::new(400, 2021, "No credentials available")
+            .described(format!("No credentials available for provider {provider}"))
+    }
+
     /// The token is missing or wrong.
     pub fn unauthorized() -> Self {
         Self::new(401, 2009, "Unauthorized")
@@ -98,6 +120,22 @@ impl GatewayError {
     pub fn too_large(limit: u64) -> Self {
         Self::new(413, 2002, "Request body too large")
             .described(format!("The limit is {limit} bytes (data.body_max)"))
+    }
+
+    /// Too many bodies are held in memory.
+    pub fn no_memory() -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(503, 2002, "Too many request bodies in memory")
+        }
+    }
+
+    /// A stored credential is none of its provider's.
+    pub fn unfit_key(provider: &str, reason: impl ToString) -> Self {
+        Self::new(400, 2005, "Failed to get response from provider").described(format!(
+            "The credential for {provider} is unfit: {}",
+            reason.to_string()
+        ))
     }
 
     /// WebSockets are not served.

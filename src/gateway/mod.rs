@@ -2,9 +2,11 @@
 
 mod attempt;
 mod authenticate;
+mod body;
 mod connection;
 mod credential;
 mod error;
+mod mint;
 mod outgoing;
 mod plan;
 mod relay;
@@ -15,24 +17,38 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-
-use arc_swap::ArcSwap;
+use std::time::Duration;
 
 pub use connection::{Edge, serve};
 pub use error::GatewayError;
+pub use mint::Minted;
 
+use crate::net::connect::Connector;
 use crate::net::mailbox::Mailbox;
-use crate::net::pool::Pool;
+use crate::net::pool::{Occupancy, Pool};
 use crate::net::resolver::Resolver;
 use crate::record::{Counters, Ids, Record};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Published, Settings};
+
+/// What a data thread asks of control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// An authenticated request named the gateway `default`, which is not there: make it.
+    DefaultGateway,
+}
 
 /// What all data threads share.
 pub struct Shared {
     /// The published view.
-    pub snapshot: ArcSwap<Snapshot>,
+    pub snapshot: Arc<Published>,
+    /// Asks control for something, without waiting for it.
+    pub ask: Box<dyn Fn(Ask) + Send + Sync>,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
+    /// Upstream connections open, over all threads.
+    pub occupancy: Arc<Occupancy>,
+    /// Bytes of bodies held in memory, over all threads.
+    pub buffered: AtomicUsize,
     /// Client connections open, over all threads.
     pub open: AtomicUsize,
     /// As many may be open.
@@ -47,6 +63,8 @@ pub struct Thread {
     pub pool: Rc<Pool>,
     /// Brings answers of other threads.
     pub mailbox: Mailbox,
+    /// Access tokens of Google service accounts.
+    pub minted: Minted,
     /// Where records go.
     pub records: RefCell<rtrb::Producer<Record>>,
     /// Its counters, which control reads.
@@ -57,4 +75,17 @@ pub struct Thread {
     pub draining: Cell<bool>,
     /// Client connections open on this thread.
     pub connections: Cell<usize>,
+}
+
+impl Thread {
+    /// Opens connections under the instance's settings, each within `timeout`.
+    fn connector(&self, settings: &Settings, timeout: Duration) -> Connector {
+        Connector {
+            resolver: self.shared.resolver.clone(),
+            mailbox: self.mailbox.clone(),
+            tls: settings.tls.clone(),
+            proxy: settings.proxy.clone(),
+            timeout,
+        }
+    }
 }

@@ -25,22 +25,30 @@ pub(super) struct Settle<'a> {
 impl<'a> Settle<'a> {
     /// Begins with the request's head.
     pub fn begin(thread: &'a Thread, head: &RequestHead, client: IpAddr) -> Self {
-        let timeline = Timeline::begin();
-        let id = thread.ids.borrow_mut().next(timeline.began);
-        bump(&thread.counters.running, 1);
-        let event_id = head
+        let mut settle = Self::begin_unread(thread, client);
+        settle.record.method = method(head);
+        settle.record.path = logged_path(head.path());
+        settle.event_id = head
             .header("cf-aig-event-id")
             .filter(|value| !value.is_empty() && value.len() <= EVENT_ID_MAX)
             .map(Box::from);
+        settle
+    }
+
+    /// Begins with a head that cannot be read.
+    pub fn begin_unread(thread: &'a Thread, client: IpAddr) -> Self {
+        let timeline = Timeline::begin();
+        let id = thread.ids.borrow_mut().next(timeline.began);
+        bump(&thread.counters.running, 1);
         Self {
             thread,
             record: Record {
-                method: method(head),
-                path: logged_path(head.path()),
+                method: Cow::Borrowed("-"),
+                path: Box::from("-"),
                 ..Record::new(id, client)
             },
             timeline,
-            event_id,
+            event_id: None,
         }
     }
 

@@ -40,6 +40,7 @@ enum State {
     DataCr,
     DataLf,
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     EndLf,
@@ -99,16 +100,21 @@ impl ChunkedDecoder {
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size,
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart, b' ' | b'\t' | b':') => {
-                return Err(ChunkedError("a trailer has no name"));
+            (State::TrailerStart | State::TrailerName, byte) if is_token(byte) => {
+                self.lengthen(TRAILERS_MAX, State::TrailerName)?
             }
-            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
+            (State::TrailerName, b':') => self.lengthen(TRAILERS_MAX, State::Trailer)?,
+            // A server that looks for no trailers would take such a line for the next request.
+            (State::TrailerStart | State::TrailerName, _) => {
+                return Err(ChunkedError("a trailer is no header field"));
+            }
+            (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
                 self.lengthen(TRAILERS_MAX, State::Trailer)?
             }
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::Done,
-            (State::TrailerStart | State::Trailer, _) => {
+            (State::Trailer, _) => {
                 return Err(ChunkedError("control character in a trailer"));
             }
             (State::DataCr | State::DataLf, _) => {
@@ -145,6 +151,11 @@ impl ChunkedDecoder {
             _ => State::Data,
         }
     }
+}
+
+/// What a field's name is made of (RFC 9110 section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Writes the size line of a chunk of `length` bytes into `out` and returns it.
@@ -193,7 +204,7 @@ mod tests {
 
     #[test]
     fn broken_framing_is_refused() {
-        let cases: [&[u8]; 14] = [
+        let cases: [&[u8]; 18] = [
             b"\r\n",
             b"g\r\n",
             b"-1\r\n",
@@ -208,6 +219,10 @@ mod tests {
             b"11111111111111111\r\n",
             b"0\r\n: a\r\n\r\n",
             b"0\r\na\n\r\n",
+            b"0\r\na\r\n\r\n",
+            b"0\r\na : b\r\n\r\n",
+            b"0\r\nGET / HTTP/1.1\r\n\r\n",
+            b"0\r\na: \0\r\n\r\n",
         ];
         for case in cases {
             assert!(

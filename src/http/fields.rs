@@ -240,18 +240,7 @@ impl Fields {
 
     /// Whether a field is about this connection alone (RFC 9110 section 7.6.1).
     pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
-        const FIXED: [&[u8]; 8] = [
-            b"connection",
-            b"keep-alive",
-            b"proxy-connection",
-            b"proxy-authenticate",
-            b"proxy-authorization",
-            b"te",
-            b"transfer-encoding",
-            b"upgrade",
-        ];
-        FIXED.iter().any(|fixed| fixed.eq_ignore_ascii_case(name))
-            || name.eq_ignore_ascii_case(b"trailer")
+        is_about_connection(name)
             || self
                 .connection
                 .iter()
@@ -337,6 +326,22 @@ impl Fields {
             false => HeadError::TransferCoding,
         })
     }
+}
+
+/// Whether a field is about one connection in every message (RFC 9110 section 7.6.1).
+pub fn is_about_connection(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 9] = [
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    ];
+    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// httparse's errors in this room's words.

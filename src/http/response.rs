@@ -79,6 +79,12 @@ impl ResponseHead {
         } else {
             Version::Http11
         };
+        if fields.transfer_encoding && version == Version::Http10 {
+            return Err(HeadError::Field {
+                name: "transfer-encoding",
+                reason: "does not exist in HTTP/1.0",
+            });
+        }
         let framing = match status {
             100..200 | 204 | 304 => ResponseFraming::None,
             _ if request == Method::Head => ResponseFraming::None,
@@ -216,5 +222,7 @@ mod tests {
         assert_eq!((head.status(), head.reason()), (529, ""));
         let both = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(take(both, Method::Get).is_err());
+        let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(take(old, Method::Get).is_err());
     }
 }

@@ -164,8 +164,12 @@ impl Run {
     }
 }
 
-/// Runs to the end; `live` is called about once a second.
-pub fn run(options: &Options, mut live: impl FnMut(Live)) -> Result<Report, LoadError> {
+/// Runs to the end, or until `stop`; `live` is called about once a second.
+pub fn run(
+    options: &Options,
+    stop: &AtomicBool,
+    mut live: impl FnMut(Live),
+) -> Result<Report, LoadError> {
     check(options)?;
     let begin = Instant::now();
     let shared = Arc::new(Run {
@@ -195,6 +199,9 @@ pub fn run(options: &Options, mut live: impl FnMut(Live)) -> Result<Report, Load
     let mut next = begin + Duration::from_secs(1);
     while handles.iter().any(|handle| !handle.is_finished()) {
         std::thread::sleep(Duration::from_millis(10));
+        if stop.load(Ordering::Relaxed) {
+            shared.stopping.store(true, Ordering::Relaxed);
+        }
         if Instant::now() >= next {
             next += Duration::from_secs(1);
             live(Live {
@@ -212,9 +219,7 @@ pub fn run(options: &Options, mut live: impl FnMut(Live)) -> Result<Report, Load
             .map_err(|_| io::Error::other("a thread of the run panicked"))??;
         total.add(&tally);
     }
-    let counted = Instant::now()
-        .min(shared.end)
-        .saturating_duration_since(shared.counted_from);
+    let counted = total.time(shared.counted_from, shared.end, Instant::now());
     Ok(total.report(counted, options.rate))
 }
 
@@ -259,6 +264,10 @@ mod tests {
         Line::try_parse_from(line).expect("a command line").options
     }
 
+    fn go(options: &Options) -> Result<Report, LoadError> {
+        run(options, &AtomicBool::new(false), |_| ())
+    }
+
     #[test]
     fn both_loops_count_what_they_send() {
         let simulator = sim::start(&sim::Options::default()).expect("a simulator");
@@ -271,7 +280,7 @@ mod tests {
                 let before = simulator.stats()["requests"].as_u64().expect("a number");
                 let mut options = options(&url, arguments);
                 options.driver = driver;
-                let report = run(&options, |_| ()).expect("a report");
+                let report = go(&options).expect("a report");
                 assert_eq!(
                     (report.requests, report.errors.len()),
                     (60, 0),
@@ -292,7 +301,7 @@ mod tests {
                 .into_iter()
                 .chain(arguments.iter().copied())
                 .collect();
-            run(&options(&format!("{url}{path}"), &arguments), |_| ()).expect("a report")
+            go(&options(&format!("{url}{path}"), &arguments)).expect("a report")
         };
         let stream = count("/v1", &["--stream", "--model", "sim-tokens-10"]);
         assert_eq!((stream.requests, stream.errors.len()), (5, 0), "{stream:?}");
@@ -321,8 +330,58 @@ mod tests {
         assert_eq!(failing.errors.get("status 503"), Some(&5), "{failing:?}");
         let slow = count("/v1", &["--model", "sim-hang", "--timeout", "0.05"]);
         assert_eq!(slow.errors.get("timeout"), Some(&5), "{slow:?}");
-        let nobody = run(&options("http://127.0.0.1:1", &["-n", "3"]), |_| ()).expect("a report");
-        assert_eq!(nobody.errors.get("connect"), Some(&3), "{nobody:?}");
+        let nobody = go(&options("http://127.0.0.1:1", &["-n", "3"])).expect("a report");
+        let (kind, count) = nobody.errors.first_key_value().expect("errors");
+        assert!(
+            *count == 3 && kind.starts_with("connect: 127.0.0.1:1: Connection refused"),
+            "{nobody:?}"
+        );
+    }
+
+    #[test]
+    fn the_rate_is_what_was_answered_not_what_was_sent() {
+        let simulator = sim::start(&sim::Options::default()).expect("a simulator");
+        let url = format!("http://{}/v1", simulator.addr());
+        // Two connections take 40 answers of 20 ms; all of them fall due within a millisecond.
+        let slow = [
+            "--rate",
+            "100000",
+            "-n",
+            "40",
+            "-c",
+            "2",
+            "--model",
+            "sim-ttft-20",
+        ];
+        let report = go(&options(&url, &slow)).expect("a report");
+        assert_eq!(report.requests, 40, "{report:?}");
+        assert!(report.seconds >= 0.39, "20 rounds of 20 ms: {report:?}");
+        assert!(report.rate < 110.0, "{report:?}");
+        assert!(
+            report.latency_us.max >= 390_000,
+            "the last one waited: {report:?}"
+        );
+    }
+
+    #[test]
+    fn a_run_can_be_stopped_and_still_reports() {
+        let simulator = sim::start(&sim::Options::default()).expect("a simulator");
+        let url = format!("http://{}/v1", simulator.addr());
+        for arguments in [&["-d", "3600"][..], &["-d", "3600", "--rate", "0.5"]] {
+            let stop = AtomicBool::new(false);
+            let before = simulator.stats()["requests"].clone();
+            let options = options(&url, arguments);
+            let report = std::thread::scope(|scope| {
+                let running = scope.spawn(|| run(&options, &stop, |_| ()));
+                while simulator.stats()["requests"] == before {
+                    std::thread::yield_now();
+                }
+                stop.store(true, Ordering::Relaxed);
+                running.join().expect("no panic")
+            });
+            let report = report.expect("a report");
+            assert!(report.requests > 0 && report.seconds < 3600.0, "{report:?}");
+        }
     }
 
     #[test]
@@ -335,10 +394,10 @@ mod tests {
             &["--body", "/nonexistent"],
         ] {
             assert!(
-                run(&options("http://127.0.0.1:1", arguments), |_| ()).is_err(),
+                go(&options("http://127.0.0.1:1", arguments)).is_err(),
                 "{arguments:?}"
             );
         }
-        assert!(run(&options("ftp://x", &[]), |_| ()).is_err());
+        assert!(go(&options("ftp://x", &[])).is_err());
     }
 }

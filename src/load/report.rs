@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub(super) struct Tally {
     first_event: Histogram<u64>,
     gap: Histogram<u64>,
     delay: Histogram<u64>,
+    /// When the first and the last outcome came.
+    span: Option<(Instant, Instant)>,
 }
 
 /// One answered request.
@@ -90,6 +92,7 @@ impl Default for Tally {
             first_event: histogram(),
             gap: histogram(),
             delay: histogram(),
+            span: None,
         }
     }
 }
@@ -97,6 +100,7 @@ impl Default for Tally {
 impl Tally {
     pub fn answered(&mut self, sample: &Sample) {
         self.requests += 1;
+        self.mark();
         self.events += sample.events;
         self.bytes += sample.bytes;
         record(&mut self.latency, sample.latency);
@@ -113,10 +117,31 @@ impl Tally {
     }
 
     pub fn failed(&mut self, kind: String) {
+        self.mark();
         *self.errors.entry(kind).or_default() += 1;
     }
 
+    fn mark(&mut self) {
+        let now = Instant::now();
+        self.span = Some((self.span.map_or(now, |(first, _)| first), now));
+    }
+
+    /// The time that the outcomes took. A run in `begin..end` that went to its end took that long; where its answers were
+    /// spread over longer, a server that did not keep up took as long as that. One that ended early took until its last answer.
+    pub fn time(&self, begin: Instant, end: Instant, now: Instant) -> Duration {
+        let Some((first, last)) = self.span else {
+            return now.min(end).saturating_duration_since(begin);
+        };
+        let ended = if now < end { last } else { end };
+        let run = ended.saturating_duration_since(begin);
+        run.max(last.saturating_duration_since(first))
+    }
+
     pub fn add(&mut self, other: &Self) {
+        self.span = match (self.span, other.span) {
+            (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
+            (mine, theirs) => mine.or(theirs),
+        };
         self.requests += other.requests;
         self.events += other.events;
         self.bytes += other.bytes;
@@ -194,11 +219,13 @@ impl fmt::Display for Report {
             ("event gap", &self.event_gap_us),
             ("event delay", &self.event_delay_us),
         ];
-        writeln!(
-            f,
-            "{:12} {:>9} {:>9} {:>9} {:>9} {:>9}  (us)",
-            "", "p50", "p90", "p99", "p99.9", "max"
-        )?;
+        if self.requests > 0 {
+            writeln!(
+                f,
+                "{:12} {:>9} {:>9} {:>9} {:>9} {:>9}  (us)",
+                "", "p50", "p90", "p99", "p99.9", "max"
+            )?;
+        }
         for (name, values) in lines.into_iter().filter(|(_, values)| values.count > 0) {
             let Percentiles {
                 p50,
@@ -217,5 +244,32 @@ impl fmt::Display for Report {
             writeln!(f, "error: {kind}: {count}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_run_is_that_of_its_answers() {
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        let time = |span: Option<(u64, u64)>, now| {
+            let tally = Tally {
+                span: span.map(|(first, last)| (at(first), at(last))),
+                ..Tally::default()
+            };
+            tally.time(begin, at(1000), at(now)).as_millis()
+        };
+        // On time, with answers of 200 ms: the last of them come after the end.
+        assert_eq!(time(Some((200, 1200)), 1200), 1000);
+        // A server that does not keep up.
+        assert_eq!(time(Some((200, 6200)), 6200), 6000);
+        // A bounded number of requests.
+        assert_eq!(time(Some((200, 300)), 310), 300);
+        // Answers that stopped coming, or never came.
+        assert_eq!(time(Some((200, 300)), 1200), 1000);
+        assert_eq!(time(None, 5000), 1000);
     }
 }

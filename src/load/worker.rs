@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Run;
 use super::report::{Sample, Tally};
-use crate::limits::{LOAD_LAG, LOAD_QUEUE_MAX};
+use crate::limits::{LOAD_LAG, LOAD_QUEUE_MAX, LOAD_STOP_CHECK};
 use crate::net::connect::Connector;
 use crate::net::deadlines::OnExpiry;
 use crate::net::driver::{DriverChoice, Runtime};
@@ -121,7 +121,12 @@ async fn schedule(thread: Rc<Thread>, rate: f64) {
             index += 1;
         }
         wake_waiting(&thread);
-        monoio::time::sleep(due_at(index).saturating_duration_since(Instant::now())).await;
+        let pause = due_at(index).saturating_duration_since(Instant::now());
+        monoio::time::sleep(pause.min(LOAD_STOP_CHECK)).await;
+        if thread.shared.stopping.load(Ordering::Relaxed) {
+            thread.due.borrow_mut().clear();
+            break;
+        }
     }
     thread.scheduled.set(false);
     wake_waiting(&thread);
@@ -198,7 +203,7 @@ async fn exchange(
         Some(connection) => connection,
         None => match thread.connector.connect(&job.origin).await {
             Ok((connection, _)) => connection,
-            Err(_) => return Err("connect".to_owned()),
+            Err(error) => return Err(format!("connect: {error}")),
         },
     };
     connection

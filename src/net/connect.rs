@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use monoio::net::TcpStream;
 use quanta::Instant;
+use sha2::{Digest, Sha256};
 
 use super::deadlines::OnExpiry;
 use super::http1::{Connection, ConnectionError};
@@ -62,6 +63,20 @@ pub enum ConnectError {
     TimedOut(Box<str>, Duration),
 }
 
+impl ConnectError {
+    /// Whether time ran out, rather than someone saying no.
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::TimedOut(..)
+                | Self::Resolve {
+                    source: ResolveError::TimedOut(_),
+                    ..
+                }
+        )
+    }
+}
+
 /// How long the steps of a new connection took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConnectTimes {
@@ -71,6 +86,17 @@ pub struct ConnectTimes {
     pub tcp: Duration,
     /// The TLS handshake; zero on plain connections.
     pub tls: Duration,
+}
+
+/// Stands for everything that is set about connections but not said by their origin: one opened under other trust anchors,
+/// or past a proxy, must serve no request that is to have these.
+pub fn generation(tls: &UpstreamTls, proxy: Option<&Origin>) -> u64 {
+    let mut hash = Sha256::new_with_prefix(tls.anchors());
+    if let Some(proxy) = proxy {
+        hash.update(proxy.to_string());
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    u64::from_le_bytes(std::array::from_fn(|index| digest[index]))
 }
 
 /// What every connection to an upstream needs.
@@ -124,7 +150,11 @@ impl Connector {
             .transport()
             .arm_deadline(left, OnExpiry::ShutBoth);
         if let Some(proxy) = &self.proxy {
-            connection = Box::pin(open_tunnel(connection, proxy, origin)).await?;
+            let opened = Box::pin(open_tunnel(&mut connection, proxy, origin)).await;
+            if connection.expired() {
+                return Err(self.timed_out(proxy));
+            }
+            opened?;
         }
         times.tcp = begin.elapsed() - times.dns;
         if origin.tls {
@@ -154,10 +184,7 @@ impl Connector {
         let mut stagger = std::pin::pin!(monoio::time::sleep(Duration::ZERO));
         poll_fn(|cx| {
             if overall.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(ConnectError::TimedOut(
-                    hop.authority.clone(),
-                    self.timeout,
-                )));
+                return Poll::Ready(Err(self.timed_out(hop)));
             }
             loop {
                 let mut failed = false;
@@ -183,9 +210,9 @@ impl Connector {
                         stagger.as_mut().reset(next);
                     }
                     None if running.is_empty() => {
-                        return Poll::Ready(Err(last.take().unwrap_or_else(|| {
-                            ConnectError::TimedOut(hop.authority.clone(), self.timeout)
-                        })));
+                        return Poll::Ready(Err(last
+                            .take()
+                            .unwrap_or_else(|| self.timed_out(hop))));
                     }
                     None => return Poll::Pending,
                 }
@@ -212,23 +239,24 @@ impl Connector {
             .transport()
             .start_tls(session.into(), &early)
             .await;
-        if connection.transport().expired() {
-            return Err(ConnectError::TimedOut(
-                origin.authority.clone(),
-                self.timeout,
-            ));
+        if connection.expired() {
+            return Err(self.timed_out(origin));
         }
         result.map_err(failed)
+    }
+
+    fn timed_out(&self, of: &Origin) -> ConnectError {
+        ConnectError::TimedOut(of.authority.clone(), self.timeout)
     }
 }
 
 /// Asks a proxy for a tunnel (RFC 9110 section 9.3.6). Plain origins go through one too: the proxy then sees no more of
 /// the traffic than the wire shows.
 async fn open_tunnel(
-    mut connection: Connection,
+    connection: &mut Connection,
     proxy: &Origin,
     origin: &Origin,
-) -> Result<Connection, ConnectError> {
+) -> Result<(), ConnectError> {
     let refused = |reason: String| ConnectError::Proxy {
         proxy: proxy.authority.clone(),
         reason,
@@ -255,14 +283,14 @@ async fn open_tunnel(
             head.reason()
         )));
     }
-    Ok(connection)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::net::driver::{DriverChoice, Runtime};
-    use crate::net::pool::{Checkout, Pool, PoolLimits};
+    use crate::net::pool::{Checkout, Pool, PoolKey, PoolLimits};
     use crate::net::pump::{Framing, RelayClocks, RelayEnd, relay};
     use crate::net::tls::{Roots, ServerTls};
     use crate::net::{mailbox, task};
@@ -357,22 +385,28 @@ mod tests {
         on_both_drivers(async |connector| {
             let (listener, origin) = listen();
             serve(listener, None);
-            let pool = Pool::new(PoolLimits {
+            let limits = PoolLimits {
                 per_origin: 1,
+                per_origin_total: 1,
                 idle: Duration::from_secs(30),
-            });
+            };
+            let pool = Pool::new(limits, Arc::default());
+            let key = PoolKey {
+                origin: origin.clone(),
+                generation: 0,
+            };
             let patience = Duration::from_millis(50);
-            let Ok(Checkout::Open(slot)) = pool.checkout(&origin, patience).await else {
+            let Ok(Checkout::Open(slot)) = pool.checkout(&key, patience).await else {
                 panic!("nothing is pooled yet");
             };
             assert!(
-                pool.checkout(&origin, patience).await.is_err(),
+                pool.checkout(&key, patience).await.is_err(),
                 "one connection is all there may be"
             );
             let (mut connection, _) = connector.connect(&origin).await.expect("connected");
             assert_eq!(exchange(&mut connection).await, b"hello world");
             slot.give_back(Box::new(connection));
-            let Ok(Checkout::Warm(mut connection, slot)) = pool.checkout(&origin, patience).await
+            let Ok(Checkout::Warm(mut connection, slot)) = pool.checkout(&key, patience).await
             else {
                 panic!("the connection was given back");
             };
@@ -387,10 +421,122 @@ mod tests {
             // On io_uring the read that sees the close completes with the next turn of the ring.
             monoio::time::sleep(Duration::from_millis(50)).await;
             assert!(matches!(
-                pool.checkout(&origin, patience).await,
+                pool.checkout(&key, patience).await,
                 Ok(Checkout::Open(_))
             ));
         });
+    }
+
+    /// An address whose connects are never answered: its backlog is full. The sockets keep it so.
+    fn dead_address() -> (SocketAddr, Vec<Box<dyn std::any::Any>>) {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).expect("bound");
+        socket.listen(0).expect("listening");
+        let listener = std::net::TcpListener::from(socket);
+        let address = listener.local_addr().expect("an address");
+        let mut kept: Vec<Box<dyn std::any::Any>> = vec![Box::new(listener)];
+        let brief = Duration::from_millis(200);
+        while let Ok(filler) = std::net::TcpStream::connect_timeout(&address, brief) {
+            kept.push(Box::new(filler));
+            assert!(kept.len() < 64, "a backlog of 0 takes a few");
+        }
+        (address, kept)
+    }
+
+    #[test]
+    fn a_dead_first_address_does_not_keep_from_the_second() {
+        let (dead, _kept) = dead_address();
+        on_both_drivers(async |connector| {
+            let (listener, origin) = listen();
+            let live = listener.local_addr().expect("an address");
+            let refusing = {
+                let (gone, _) = listen();
+                gone.local_addr().expect("an address")
+            };
+            for addresses in [vec![dead, live], vec![refusing, live], vec![live, dead]] {
+                let stream = connector.race(&origin, &addresses, Instant::now()).await;
+                let peer = stream.expect("connected").peer_addr().expect("an address");
+                assert_eq!(peer, live, "{addresses:?}");
+            }
+            let refused = connector.race(&origin, &[refusing], Instant::now()).await;
+            assert!(
+                matches!(refused, Err(ConnectError::Connect { address, .. }) if address == refusing)
+            );
+            let brief = Connector {
+                timeout: Duration::from_millis(100),
+                ..connector.clone()
+            };
+            let late = brief.race(&origin, &[dead, dead], Instant::now()).await;
+            assert!(late.is_err_and(|error| error.is_timeout()));
+        });
+    }
+
+    #[test]
+    fn a_second_handshake_resumes_the_first() {
+        use std::io::{Read, Write};
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = self_signed(folder.path());
+        let tls = ServerTls::load(&certificate, &key).expect("loaded");
+        on_both_drivers(async |untrusting| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+            let port = listener.local_addr().expect("an address").port();
+            let config = tls.config();
+            let server = std::thread::spawn(move || {
+                let mut kinds = Vec::new();
+                for _ in 0..2 {
+                    let (mut stream, _) = listener.accept().expect("accepted");
+                    let mut session =
+                        rustls::ServerConnection::new(config.clone()).expect("a session");
+                    let mut tls = rustls::Stream::new(&mut session, &mut stream);
+                    let mut request = [0; 4096];
+                    assert!(tls.read(&mut request).expect("a request") > 0);
+                    let message = [ANSWER, BODY].concat();
+                    tls.write_all(message.as_bytes()).expect("written");
+                    kinds.push(session.handshake_kind());
+                }
+                kinds
+            });
+            let trusting = connector(untrusting.mailbox.clone(), Some(&certificate));
+            let origin = Origin::new(true, "localhost", port);
+            for _ in 0..2 {
+                let (mut connection, _) = trusting.connect(&origin).await.expect("connected");
+                assert_eq!(exchange(&mut connection).await, b"hello world");
+            }
+            let kinds = server.join().expect("the server");
+            assert_eq!(kinds[1], Some(rustls::HandshakeKind::Resumed), "{kinds:?}");
+        });
+    }
+
+    #[test]
+    fn other_anchors_or_another_proxy_make_another_generation() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, _) = self_signed(folder.path());
+        let plain = UpstreamTls::build(Roots::Bundled, None).expect("roots");
+        let extra = UpstreamTls::build(Roots::Bundled, Some(&certificate)).expect("roots");
+        let proxy = Origin::new(false, "127.0.0.1", 3128);
+        let generations = [
+            generation(&plain, None),
+            generation(&extra, None),
+            generation(&plain, Some(&proxy)),
+            generation(&extra, Some(&proxy)),
+        ];
+        for (index, one) in generations.iter().enumerate() {
+            assert!(!generations[index + 1..].contains(one));
+        }
+        let again = UpstreamTls::build(Roots::Bundled, Some(&certificate)).expect("roots");
+        assert_eq!(generation(&again, None), generations[1]);
+    }
+
+    /// Paths of a certificate for `localhost` and its key.
+    fn self_signed(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
+            .expect("a certificate");
+        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).expect("written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        (certificate, key)
     }
 
     #[test]
@@ -454,14 +600,7 @@ mod tests {
     #[test]
     fn tls_is_verified_against_the_extra_authority() {
         let folder = tempfile::tempdir().expect("a folder");
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
-            .expect("a certificate");
-        let (certificate, key) = (
-            folder.path().join("cert.pem"),
-            folder.path().join("key.pem"),
-        );
-        std::fs::write(&certificate, made.cert.pem()).expect("written");
-        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        let (certificate, key) = self_signed(folder.path());
         on_both_drivers(async |untrusting| {
             let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
             let port = listener.local_addr().expect("an address").port();

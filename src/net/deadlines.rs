@@ -130,6 +130,16 @@ pub fn hasten_idle(after: Duration) {
     });
 }
 
+/// Shuts every registered socket down, for a thread that ends: monoio does not drop all of its tasks, and their peers would
+/// wait for them.
+pub fn shut_all() {
+    TABLE.with_borrow(|table| {
+        for entry in table.entries.iter().filter(|entry| entry.fd >= 0) {
+            shut(entry.fd, OnExpiry::ShutBoth);
+        }
+    });
+}
+
 /// Calls `f` about once a second on this thread until it answers false.
 pub fn every_second(f: impl FnMut() -> bool + 'static) {
     HOOKS.with_borrow_mut(|hooks| hooks.push(Box::new(f)));
@@ -288,6 +298,31 @@ mod tests {
             let mut received = [0; 4];
             std::io::Read::read_exact(&mut far, &mut received).expect("received");
             assert_eq!(&received, b"late");
+        });
+    }
+
+    #[test]
+    fn a_passed_deadline_ends_a_write_that_is_stuck() {
+        on_both_drivers(async || {
+            let (mut near, _far) = pair();
+            let deadline = Deadline::register(near.as_raw_fd());
+            deadline.arm(Duration::from_millis(50), OnExpiry::ShutBoth);
+            // More than both sockets' buffers hold, and nobody reads.
+            let (result, _) = near.write_all(vec![0; 64 << 20]).await;
+            assert!(result.is_err() && deadline.expired());
+            let (read, _) = near.read(vec![0; 16]).await;
+            assert_eq!(read.expect("an end"), 0);
+        });
+    }
+
+    #[test]
+    fn a_thread_that_ends_leaves_no_peer_waiting() {
+        on_both_drivers(async || {
+            let (near, mut far) = pair();
+            let _deadline = Deadline::register(near.as_raw_fd());
+            shut_all();
+            let read = std::io::Read::read(&mut far, &mut [0; 1]);
+            assert_eq!(read.expect("an end"), 0);
         });
     }
 

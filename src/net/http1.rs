@@ -38,6 +38,9 @@ pub enum ConnectionError {
     /// A deadline set on the connection passed.
     #[error("timed out waiting for the {0}")]
     TimedOut(&'static str),
+    /// The peer changes to a protocol that nobody asked for.
+    #[error("answered 101 Switching Protocols to a request without Upgrade")]
+    Switching,
     /// More 1xx answers than anyone sends.
     #[error("more than {INFORMATIONAL_MAX} informational (1xx) answers before the final one")]
     Informational,
@@ -212,9 +215,7 @@ impl Connection {
         let (mut reading, mut writing) = transport.split();
         let early = {
             let mut write = std::pin::pin!(writing.write(piece));
-            // A peer that refuses the rest may have said why: what it sent is read before the write's error counts. The
-            // read ends soon, by what the peer sent or by its close.
-            let mut failed = None;
+            let mut failed: Option<io::Error> = None;
             poll_fn(
                 |cx| -> Poll<Result<Option<ResponseHead>, ConnectionError>> {
                     if failed.is_none() {
@@ -235,11 +236,13 @@ impl Connection {
                                 buffer.extend_from_slice(&bytes);
                             }
                             Poll::Ready(_) => {
-                                return Poll::Ready(Err(match failed.take() {
-                                    Some(error) => error.into(),
-                                    None => ConnectionError::Truncated("request"),
-                                }));
+                                let error = failed.take().map(ConnectionError::from);
+                                return Poll::Ready(Err(
+                                    error.unwrap_or(ConnectionError::Truncated("request"))
+                                ));
                             }
+                            // A peer that refuses the rest may have said why: after a failed write the read ends soon, with
+                            // what it sent first.
                             Poll::Pending => return Poll::Pending,
                         }
                     }
@@ -517,6 +520,7 @@ fn take_final_head(
 ) -> Result<Option<ResponseHead>, ConnectionError> {
     while !buffer.is_empty() {
         match ResponseHead::take(buffer, scanned, request, limits)? {
+            Some(head) if head.status() == 101 => return Err(ConnectionError::Switching),
             Some(head) if head.status() < 200 => {
                 *informational += 1;
                 if *informational > INFORMATIONAL_MAX {

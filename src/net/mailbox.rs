@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use monoio::io::AsyncReadRent;
 
+use super::task::Rounds;
 use crate::limits::MAILBOX_MESSAGES_MAX;
 
 /// What a data thread can be told.
@@ -88,7 +89,10 @@ impl Inbox {
     pub async fn run(self, mut on: impl FnMut(Message)) -> io::Result<()> {
         let mut bell = monoio::net::UnixStream::from_std(self.bell)?;
         let mut buffer = vec![0; 16];
+        let mut rounds = Rounds::default();
         loop {
+            // Whether the bell was rung before it was listened to cannot be told on io_uring.
+            rounds.next(false).await;
             let (read, returned) = bell.read(buffer).await;
             if read? == 0 {
                 return Ok(());
@@ -268,6 +272,60 @@ mod tests {
             for sender in senders {
                 sender.join().expect("a sender");
             }
+        }
+    }
+
+    /// Two tasks that hand each other work without end, through the doorbell as the house rule is: a chain of local wakes would
+    /// keep an io_uring with deferred task work from ever looking at its sockets.
+    #[test]
+    fn work_handed_round_through_the_doorbell_starves_no_socket() {
+        use monoio::io::AsyncReadRent;
+        use std::io::Write;
+        use std::sync::atomic::AtomicU64;
+
+        fn hand_on(mailbox: Mailbox, rounds: Arc<AtomicU64>) {
+            rounds.fetch_add(1, Ordering::Relaxed);
+            let next = (mailbox.clone(), rounds);
+            // Nobody waits for the last one.
+            let _ = mailbox.send(Message::Run(Box::new(move || hand_on(next.0, next.1))));
+        }
+
+        for choice in [DriverChoice::Epoll, DriverChoice::Auto] {
+            let (mailbox, inbox) = pair().expect("a pair");
+            let (mut runtime, _) = Runtime::build(choice).expect("a runtime");
+            let rounds = Arc::new(AtomicU64::new(0));
+            runtime.block_on(async {
+                task::spawn("inbox", async move {
+                    let on = |message| match message {
+                        Message::Run(work) => work(),
+                        _ => unreachable!("only work is sent"),
+                    };
+                    inbox.run(on).await.expect("a working bell");
+                });
+                for _ in 0..2 {
+                    hand_on(mailbox.clone(), rounds.clone());
+                }
+                let (near, mut far) = UnixStream::pair().expect("a pair");
+                near.set_nonblocking(true).expect("set");
+                let mut near = monoio::net::UnixStream::from_std(near).expect("from std");
+                let writer = {
+                    let rounds = rounds.clone();
+                    std::thread::spawn(move || {
+                        for _ in 0..100 {
+                            // Only once the tasks are at it again.
+                            let before = rounds.load(Ordering::Relaxed);
+                            while rounds.load(Ordering::Relaxed) < before + 10 {
+                                std::thread::yield_now();
+                            }
+                            far.write_all(b"x").expect("written");
+                        }
+                    })
+                };
+                for _ in 0..100 {
+                    assert_eq!(near.read(vec![0; 1]).await.0.expect("a byte"), 1);
+                }
+                writer.join().expect("the writer");
+            });
         }
     }
 

@@ -9,6 +9,7 @@ use quanta::Instant;
 
 use super::deadlines::OnExpiry;
 use super::http1::{Connection, ConnectionError};
+use super::task::Rounds;
 use crate::http::chunked::{LAST_CHUNK, chunk_head};
 
 /// How the receiver's framing differs from the sender's.
@@ -84,7 +85,9 @@ pub async fn relay(
         first: None,
     };
     let mut head = Some(head).filter(|head| !head.is_empty());
+    let (mut rounds, mut waited) = (Rounds::default(), true);
     loop {
+        rounds.next(std::mem::take(&mut waited)).await;
         let next = if head.is_some() && !from.buffered() {
             Next::Piece(BytesMut::new())
         } else {
@@ -94,6 +97,7 @@ pub async fn relay(
                 framing,
                 clocks.bounded(clocks.sender_idle),
                 &mut seen,
+                &mut waited,
             )
             .await
         };
@@ -150,6 +154,7 @@ async fn next_piece(
     framing: Framing,
     idle: Duration,
     seen: &mut impl FnMut(&[u8]),
+    waited: &mut bool,
 ) -> Next {
     from.transport().arm_deadline(idle, OnExpiry::ShutBoth);
     let next = poll_fn(|cx| {
@@ -166,7 +171,10 @@ async fn next_piece(
             Poll::Ready(Ok(Some(piece))) => Poll::Ready(Next::Piece(piece)),
             Poll::Ready(Ok(None)) => Poll::Ready(Next::End),
             Poll::Ready(Err(error)) => Poll::Ready(Next::Broke(error)),
-            Poll::Pending => to.poll_client_left(cx).map(|()| Next::ReceiverLeft),
+            Poll::Pending => {
+                *waited = true;
+                to.poll_client_left(cx).map(|()| Next::ReceiverLeft)
+            }
         }
     })
     .await;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use crate::limits::PANIC_REPORTS_MAX;
+use crate::limits::{PANIC_REPORTS_MAX, ROUNDS_AT_ONCE, ROUNDS_PAUSE};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 static REPORTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -60,6 +60,21 @@ fn report(text: String) {
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     if reports.len() < PANIC_REPORTS_MAX {
         reports.push(text);
+    }
+}
+
+/// Keeps a loop over reads and writes from keeping its thread.
+#[derive(Debug, Default)]
+pub struct Rounds(u32);
+
+impl Rounds {
+    /// Called once a round; `waited` tells whether anything else could run meanwhile.
+    pub async fn next(&mut self, waited: bool) {
+        self.0 = if waited { 0 } else { self.0 + 1 };
+        if self.0 >= ROUNDS_AT_ONCE {
+            self.0 = 0;
+            monoio::time::sleep(ROUNDS_PAUSE).await;
+        }
     }
 }
 

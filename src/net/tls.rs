@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 
 /// Which authorities are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,16 +40,22 @@ pub enum TlsError {
 
 /// The client's side: trust anchors and one session store for all connections, so that most handshakes are resumptions.
 #[derive(Clone)]
-pub struct UpstreamTls(Arc<ClientConfig>);
+pub struct UpstreamTls {
+    config: Arc<ClientConfig>,
+    anchors: [u8; 32],
+}
 
 impl UpstreamTls {
     /// Reads the trust anchors; `extra_ca` is a PEM file of further ones.
     pub fn build(roots: Roots, extra_ca: Option<&Path>) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
+        let mut anchors = Sha256::new();
         match roots {
             Roots::Bundled => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Roots::System => {
-                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                let found = rustls_native_certs::load_native_certs().certs;
+                found.iter().for_each(|anchor| anchors.update(anchor));
+                store.add_parsable_certificates(found);
                 if store.is_empty() {
                     return Err(TlsError::NoRoots);
                 }
@@ -56,6 +63,7 @@ impl UpstreamTls {
         }
         if let Some(file) = extra_ca {
             for certificate in certificates(file)? {
+                anchors.update(&certificate);
                 store.add(certificate)?;
             }
         }
@@ -64,12 +72,21 @@ impl UpstreamTls {
             .with_root_certificates(store)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
+        anchors.update([u8::from(roots == Roots::Bundled)]);
+        Ok(Self {
+            config: Arc::new(config),
+            anchors: anchors.finalize().into(),
+        })
     }
 
     /// What a handshake needs.
     pub fn config(&self) -> Arc<ClientConfig> {
-        self.0.clone()
+        self.config.clone()
+    }
+
+    /// Tells one set of trust anchors from another.
+    pub fn anchors(&self) -> &[u8; 32] {
+        &self.anchors
     }
 }
 

@@ -74,7 +74,7 @@ impl Transport {
         early: &[u8],
     ) -> io::Result<()> {
         session.set_buffer_limit(None);
-        feed(&mut session, early)?;
+        feed(&mut session, early, |_| Ok(()))?;
         loop {
             let outgoing = take_outgoing(&mut session)?;
             if !outgoing.is_empty() {
@@ -91,11 +91,18 @@ impl Transport {
                     "the peer closed the connection during the TLS handshake",
                 ));
             }
-            feed(&mut session, &received)?;
+            feed(&mut session, &received, |_| Ok(()))?;
             self.give_back(received);
         }
         self.tls = Some(Box::new(RefCell::new(session)));
         Ok(())
+    }
+
+    /// Gives the peer so long to acknowledge what was sent (RFC 5482): one that vanished without a word takes small events into
+    /// the socket's buffer for a quarter of an hour otherwise, and the provider goes on meanwhile.
+    pub fn bound_silence(&self, after: Duration) {
+        // A kernel that refuses leaves its own bound.
+        let _ = socket2::SockRef::from(&Borrowed(self.fd)).set_tcp_user_timeout(Some(after));
     }
 
     /// The other end's address.
@@ -213,6 +220,9 @@ impl Transport {
     pub fn abort(self) {
         // Failing to set it leaves an ordinary close, which a framed message still shows as incomplete.
         let _ = socket2::SockRef::from(&Borrowed(self.fd)).set_linger(Some(Duration::ZERO));
+        // The reset must leave now: with a read armed the descriptor is shut down before it closes, and the FIN of that would
+        // come first.
+        disconnect(self.fd);
     }
 
     /// Tells the peer that nothing more will be sent: `close_notify` on TLS, then FIN.
@@ -274,38 +284,17 @@ impl Reading<'_> {
         let Some(tls) = self.tls else {
             return self.poll_read_raw(cx, size);
         };
+        let mut session = tls.borrow_mut();
+        let mut plain = BytesMut::new();
         loop {
-            if let Some(plain) = self.decrypted()? {
+            if drain(&mut session, &mut plain)? || !plain.is_empty() {
                 return Poll::Ready(Ok(plain));
             }
             let received = ready!(self.poll_read_raw(cx, size.max(MIN_TLS_READ)))?;
-            feed(&mut tls.borrow_mut(), &received)?;
+            feed(&mut session, &received, |session| {
+                drain(session, &mut plain).map(drop)
+            })?;
             *self.spare = Some(received);
-        }
-    }
-
-    fn decrypted(&mut self) -> io::Result<Option<BytesMut>> {
-        let Some(tls) = self.tls else { return Ok(None) };
-        let mut session = tls.borrow_mut();
-        let mut reader = session.reader();
-        let mut plain = BytesMut::new();
-        loop {
-            match reader.fill_buf() {
-                Ok([]) => return Ok(Some(plain)),
-                Ok(chunk) => {
-                    let length = chunk.len();
-                    plain.extend_from_slice(chunk);
-                    reader.consume(length);
-                    if plain.len() >= TLS_READ_BYTES {
-                        return Ok(Some(plain));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(if plain.is_empty() { None } else { Some(plain) });
-                }
-                Err(_) if !plain.is_empty() => return Ok(Some(plain)),
-                Err(error) => return Err(error),
-            }
         }
     }
 
@@ -363,19 +352,48 @@ fn fresh_buffer(spare: Option<BytesMut>, size: usize) -> BytesMut {
     }
 }
 
-fn feed(session: &mut rustls::Connection, mut wire: &[u8]) -> io::Result<()> {
+/// Gives `wire` to the session piece by piece. `step` takes what each piece decrypted to: rustls holds one record's worth and
+/// then takes no more, which only what comes with the end of a handshake is sure to stay below.
+fn feed(
+    session: &mut rustls::Connection,
+    mut wire: &[u8],
+    mut step: impl FnMut(&mut rustls::Connection) -> io::Result<()>,
+) -> io::Result<()> {
     if wire.is_empty() && !session.is_handshaking() {
         // Zero bytes tell rustls of the end of the stream, so that it can tell a truncated one from a closed one.
         session.read_tls(&mut wire)?;
         return Ok(());
     }
     while !wire.is_empty() {
-        session.read_tls(&mut wire)?;
+        // Behind its close_notify a peer has nothing more to say (RFC 8446 section 6.1).
+        if session.read_tls(&mut wire)? == 0 {
+            return Ok(());
+        }
         session
             .process_new_packets()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        step(session)?;
     }
     Ok(())
+}
+
+/// Appends what the session has decrypted; true where the peer has closed its side.
+fn drain(session: &mut rustls::Connection, plain: &mut BytesMut) -> io::Result<bool> {
+    let mut reader = session.reader();
+    loop {
+        match reader.fill_buf() {
+            Ok([]) => return Ok(true),
+            Ok(chunk) => {
+                let length = chunk.len();
+                plain.extend_from_slice(chunk);
+                reader.consume(length);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // What came before it counts first; the session says it again.
+            Err(_) if !plain.is_empty() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn encrypt(session: &mut rustls::Connection, plain: &[u8]) -> io::Result<Bytes> {
@@ -396,6 +414,20 @@ fn shutdown(fd: RawFd, how: libc::c_int) {
     // which is as good.
     unsafe {
         libc::shutdown(fd, how);
+    }
+}
+
+/// Takes a TCP connection back to the unconnected state, of which the peer learns by a reset (connect(2), `AF_UNSPEC`).
+fn disconnect(fd: RawFd) {
+    let unspecified = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the address lives for the call and has the length given; `fd` belongs to a live transport, and a socket that
+    // cannot be disconnected says so and stays as it is.
+    unsafe {
+        libc::connect(fd, &unspecified, length);
     }
 }
 
@@ -445,5 +477,123 @@ unsafe impl IoVecBuf for Pair {
 
     fn read_iovec_len(&self) -> usize {
         self.vectors.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::driver::{DriverChoice, Runtime};
+    use crate::net::task;
+    use std::future::poll_fn;
+    use std::io::Read;
+
+    fn on_both_drivers(test: impl AsyncFn()) {
+        for choice in [DriverChoice::Epoll, DriverChoice::Auto] {
+            let (mut runtime, _) = Runtime::build(choice).expect("a runtime");
+            runtime.block_on(test());
+        }
+    }
+
+    fn pair() -> (Transport, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let far = std::net::TcpStream::connect(address).expect("connect");
+        far.set_nodelay(true).expect("set");
+        let (near, _) = listener.accept().expect("accept");
+        near.set_nonblocking(true).expect("non-blocking");
+        let stream = TcpStream::from_std(near).expect("from std");
+        (Transport::new(stream).expect("a transport"), far)
+    }
+
+    #[test]
+    fn an_armed_read_survives_moves_and_writes_and_loses_nothing() {
+        const ROUNDS: u32 = 5_000;
+        on_both_drivers(async || {
+            let (mut transport, mut far) = pair();
+            let peer = std::thread::spawn(move || {
+                let mut question = [0; 4];
+                for round in 0..ROUNDS {
+                    // Sometimes unasked, so that the bytes are there before the question.
+                    if round % 3 == 0 {
+                        far.write_all(&round.to_le_bytes()).expect("written");
+                    }
+                    far.read_exact(&mut question).expect("a question");
+                    if round % 3 != 0 {
+                        far.write_all(&question).expect("written");
+                    }
+                }
+            });
+            let mut received = BytesMut::new();
+            for round in 0..ROUNDS {
+                // Armed, looked at, moved, written beside, and only then waited for.
+                let early = poll_fn(|cx| Poll::Ready(transport.poll_read(cx, 64))).await;
+                if let Poll::Ready(bytes) = early {
+                    received.extend_from_slice(&bytes.expect("bytes"));
+                }
+                let mut moved = Box::new(transport);
+                let question = Bytes::copy_from_slice(&round.to_le_bytes());
+                moved.write(question).await.expect("written");
+                transport = *moved;
+                while received.len() < 4 {
+                    let bytes = transport.read(64).await.expect("bytes");
+                    assert!(!bytes.is_empty(), "an end in round {round}");
+                    received.extend_from_slice(&bytes);
+                }
+                assert_eq!(&received.split_to(4)[..], round.to_le_bytes());
+            }
+            peer.join().expect("the peer");
+        });
+    }
+
+    #[test]
+    fn a_panic_with_a_read_armed_closes_that_connection_alone() {
+        on_both_drivers(async || {
+            let before = task::panics();
+            let (mut doomed, mut far) = pair();
+            let (mut other, mut other_far) = pair();
+            task::spawn("doomed", async move {
+                let armed = poll_fn(|cx| Poll::Ready(doomed.poll_read(cx, 64).is_pending())).await;
+                assert!(!armed, "on purpose");
+            });
+            while task::panics() == before {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+            far.set_read_timeout(Some(Duration::from_secs(20)))
+                .expect("a timeout");
+            assert_eq!(far.read(&mut [0; 1]).expect("an end"), 0);
+            other_far.write_all(b"still here").expect("written");
+            assert_eq!(other.read(64).await.expect("bytes"), &b"still here"[..]);
+        });
+    }
+
+    #[test]
+    fn a_peer_has_so_long_to_acknowledge() {
+        on_both_drivers(async || {
+            let (transport, _far) = pair();
+            let bound = Duration::from_secs(60);
+            transport.bound_silence(bound);
+            let socket = Borrowed(transport.fd);
+            let set = socket2::SockRef::from(&socket).tcp_user_timeout();
+            assert_eq!(set.expect("an option"), Some(bound));
+        });
+    }
+
+    #[test]
+    fn an_abort_is_a_reset_even_with_a_read_armed() {
+        on_both_drivers(async || {
+            let (mut transport, mut far) = pair();
+            transport
+                .write(Bytes::from_static(b"part"))
+                .await
+                .expect("written");
+            let armed = poll_fn(|cx| Poll::Ready(transport.poll_read(cx, 64).is_pending())).await;
+            assert!(armed);
+            let mut part = [0; 4];
+            far.read_exact(&mut part).expect("the part");
+            transport.abort();
+            let end = far.read(&mut [0; 1]).expect_err("a reset");
+            assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        });
     }
 }

@@ -1,7 +1,5 @@
 //! Where each provider looks for its key (spec: data plane 1.3 and 3.3, providers 2).
 
-use std::borrow::Cow;
-
 use super::table::Slug;
 
 /// A header that carries a key: its name and what stands before the key.
@@ -95,21 +93,18 @@ pub fn bearer(value: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
+/// What stands behind a scheme's name, whichever it is; a value without one is returned whole.
+pub fn behind_scheme(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    match value.iter().position(|byte| *byte == b' ') {
+        Some(space) => value[space..].trim_ascii(),
+        None => value,
+    }
+}
+
 /// The value of the query's parameter `key`, undecoded.
 pub fn query_key(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("key="))
-}
-
-/// A query without its parameter `key`.
-pub fn without_key(query: &str) -> Cow<'_, str> {
-    if query_key(query).is_none() {
-        return Cow::Borrowed(query);
-    }
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| !pair.starts_with("key="))
-        .collect();
-    Cow::Owned(kept.join("&"))
 }
 
 fn is_mantle_messages(rest: &str) -> bool {
@@ -188,7 +183,8 @@ mod tests {
         assert_eq!(bearer(b"BEARER  x "), Some(&b"x"[..]));
         assert_eq!(bearer(b"Token x"), None);
         assert_eq!(query_key("alt=sse&key=k1"), Some("k1"));
-        assert_eq!(without_key("alt=sse&key=k1&monkey=2"), "alt=sse&monkey=2");
-        assert_eq!(without_key("monkey=2"), "monkey=2");
+        assert_eq!(query_key("monkey=2"), None);
+        assert_eq!(behind_scheme(b" Token  k "), b"k");
+        assert_eq!(behind_scheme(b"k"), b"k");
     }
 }

@@ -1,12 +1,16 @@
 //! The providers: their names, where their native endpoints lead, and how they want their keys (spec: data plane 1.3,
 //! providers 2).
 
+pub mod aws;
 mod credentials;
+mod hidden;
 mod hygiene;
 mod paths;
 mod table;
+pub mod vertex;
 
-pub use credentials::{Slot, bearer, is_empty_key, query_key, without_key};
+pub use credentials::{Slot, bearer, behind_scheme, is_empty_key, query_key};
+pub use hidden::Hidden;
 pub use hygiene::{goes_down, goes_up, without_access_cookie};
 pub use paths::{BaseUrl, BaseUrlError, Provider, Target, TargetError};
 pub use table::Slug;

@@ -390,7 +390,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// One label of a host name: the caller may choose which, never where it leads.
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()

@@ -1,5 +1,8 @@
 //! The control thread: starts the others, watches them, answers the management listener, hears signals, drains.
 
+// Channels between this thread and its helpers; the data threads only send.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -9,21 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use socket2::SockRef;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::data::{self, Seat};
-use super::{DataDir, Start, StartError, Summary, listen};
+use super::{DataDir, Premises, Start, StartError, Summary, listen};
 use crate::config::{AccessLog, Config, Driver};
-use crate::gateway::{Edge, Shared};
+use crate::gateway::{Ask, Edge, Shared};
 use crate::http::HeadLimits;
 use crate::limits::{
-    DEFAULT_GATEWAY, HEARTBEAT_MAX, RECORDS_MAX, RESOLVER_THREADS, RESTARTS_PER_MINUTE,
-    SERVED_CHECK, THREADS_MAX,
+    ASKS_MAX, DEFAULT_GATEWAY, HEARTBEAT_MAX, LAST_USED_INTERVAL, RECORDS_MAX, RESOLVER_THREADS,
+    RESTARTS_PER_MINUTE, SERVED_CHECK, THREADS_MAX,
 };
-use crate::manage::{self, publish};
+use crate::manage::{self, Api, Declared, Problem, PublishError, publish};
 use crate::net::driver::{DriverChoice, Probe};
 use crate::net::http1::HeadClocks;
 use crate::net::mailbox::{self, Mailbox, Message};
@@ -32,7 +34,8 @@ use crate::net::resolver::Resolver;
 use crate::net::task;
 use crate::net::tls::ServerTls;
 use crate::record::Counters;
-use crate::snapshot::{Snapshot, Tokens};
+use crate::snapshot::{Published, Snapshot};
+use crate::store::{Database, Store};
 use crate::telemetry::{Format, Writer, notice, prometheus};
 
 /// A server whose threads run.
@@ -40,6 +43,7 @@ pub struct Running {
     crew: Crew,
     runtime: tokio::runtime::Runtime,
     exits: mpsc::UnboundedReceiver<usize>,
+    asked: mpsc::Receiver<Ask>,
     management: TcpListener,
     signals: Signals,
     reload: Box<dyn Fn() -> Result<Config, String> + Send>,
@@ -73,12 +77,37 @@ struct Crew {
     shared: Arc<Shared>,
     state: Arc<State>,
     tls: Option<Arc<ServerTls>>,
-    tokens: Arc<Tokens>,
+    api: Arc<Api>,
     exited: mpsc::UnboundedSender<usize>,
-    /// Kept until no request reads them any more, so that none of them is freed on a data thread.
-    retired: Vec<Arc<Snapshot>>,
     run: u32,
     restarts: Vec<Instant>,
+    watch: Watch,
+}
+
+/// Which data threads do not answer; said once when it begins and once when it ends.
+#[derive(Default)]
+struct Watch {
+    late: Vec<bool>,
+}
+
+impl Watch {
+    /// `heartbeats` and `now` in seconds since the start.
+    fn look(&mut self, now: u64, heartbeats: impl Iterator<Item = u64>) -> Vec<String> {
+        let mut notices = Vec::new();
+        for (index, heartbeat) in heartbeats.enumerate() {
+            if index == self.late.len() {
+                self.late.push(false);
+            }
+            let late = now.saturating_sub(heartbeat) > HEARTBEAT_MAX;
+            if std::mem::replace(&mut self.late[index], late) != late {
+                notices.push(match late {
+                    true => format!("data-{index} has not answered for {HEARTBEAT_MAX} s"),
+                    false => format!("data-{index} answers again"),
+                });
+            }
+        }
+        notices
+    }
 }
 
 /// One data thread's place.
@@ -95,7 +124,7 @@ struct State {
     draining: AtomicBool,
     counters: Mutex<Vec<Arc<Counters>>>,
     restarts: AtomicU64,
-    publications: AtomicU64,
+    published: Arc<Published>,
     writer: Mutex<Option<Writer>>,
     epoch: Instant,
 }
@@ -104,18 +133,19 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let Start {
         config,
         reload,
-        tokens,
+        bootstrap,
+        master_key,
+        token_file,
         exit_after,
     } = start;
     // The first reading calibrates the clock, up to 200 ms of work that no data thread should do.
     let _ = quanta::Instant::now();
-    // The first reading calibrates the clock, up to 200 ms of work that no data thread should do.
-    let _ = quanta::Instant::now();
-    let data_dir = DataDir::open(&config.data_dir)?;
-    let account = match &config.account_id {
-        Some(id) => id.clone(),
-        None => data_dir.account_id()?,
-    };
+    let Premises {
+        mut data_dir,
+        mut database,
+        office,
+    } = Premises::enter(&config, master_key.as_deref())?;
+    let account = office.account.clone();
     let file_bound = listen::raise_file_limit().map_err(thread_failed("file limit"))?;
     let open_max = config.data.connections.unwrap_or(file_bound);
     let threads = match config.data.threads {
@@ -127,12 +157,17 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         Some(files) => Some(Arc::new(ServerTls::load(&files.certificate, &files.key)?)),
         None => None,
     };
-    let tokens = Arc::new(Tokens::new(tokens.iter().map(String::as_str)));
-    let snapshot = publish::build(&config, &account, tokens.clone())?;
-    let open = snapshot
-        .gateways
-        .get(DEFAULT_GATEWAY)
-        .is_some_and(|gateway| !gateway.authentication);
+    let first_token = manage::inaugurate(&office, &mut database, bootstrap.as_deref())
+        .map_err(PublishError::from)?;
+    let declared = office.declared.load_full();
+    let sealer = office.sealer.clone();
+    let snapshot = publish::build(&account, &declared, sealer, database.connection())?;
+    warn_of_open_relay(&config, &declared, &snapshot);
+    let published = Arc::new(Published::new(snapshot));
+    let token_file = match &first_token {
+        Some(token) if token_file => Some(data_dir.store_first_token(token)?),
+        _ => None,
+    };
     let (posts, data) = posts(&config, threads, tls.as_ref())?;
     let management = listen::bind(config.management.listen, false).map_err(listen_failed(
         config.management.listen,
@@ -141,6 +176,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let management_address = management
         .local_addr()
         .map_err(thread_failed("management listener"))?;
+    data_dir.announce(&format!("http://{management_address}"))?;
 
     task::install_panic_hook();
     let format = match config.data.access_log {
@@ -149,9 +185,22 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         AccessLog::Off => None,
     };
     let writer = Writer::start(format).map_err(thread_failed("writer"))?;
+    let store = Store::start(database).map_err(thread_failed("store"))?;
+    let api = Arc::new(Api {
+        office,
+        published: published.clone(),
+        store,
+    });
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
     let shared = Arc::new(Shared {
-        snapshot: ArcSwap::from_pointee(snapshot),
+        snapshot: published.clone(),
+        // A full queue holds the same question already.
+        ask: Box::new(move |ask| {
+            let _ = asks.try_send(ask);
+        }),
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
+        occupancy: Arc::default(),
+        buffered: AtomicUsize::new(0),
         open: AtomicUsize::new(0),
         open_max,
     });
@@ -159,7 +208,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         draining: AtomicBool::new(false),
         counters: Mutex::default(),
         restarts: AtomicU64::new(0),
-        publications: AtomicU64::new(1),
+        published: published.clone(),
         writer: Mutex::new(Some(writer)),
         epoch: Instant::now(),
     });
@@ -171,13 +220,13 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         shared,
         state,
         tls,
-        tokens,
+        api,
         exited,
-        retired: Vec::new(),
         run: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as u32),
         restarts: Vec::new(),
+        watch: Watch::default(),
     };
     let probes = crew.start_all()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -191,7 +240,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     };
     let (driver, driver_note) = describe(&probes);
     let summary = Summary {
-        account: account.into(),
+        account,
         data,
         management: management_address,
         threads,
@@ -200,12 +249,14 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         connections: open_max,
         drain,
         tls: crew.tls.is_some(),
-        open,
+        first_token,
+        token_file,
     };
     Ok(Running {
         crew,
         runtime,
         exits,
+        asked,
         management,
         signals,
         reload,
@@ -228,6 +279,7 @@ impl Running {
             mut crew,
             runtime,
             mut exits,
+            mut asked,
             management,
             mut signals,
             reload,
@@ -238,15 +290,21 @@ impl Running {
         let outcome = runtime.block_on(async {
             let failed = |error: io::Error| format!("control thread: {error}");
             let listener = tokio::net::TcpListener::from_std(management).map_err(failed)?;
-            let router = manage::router(crew.state.clone());
-            let pages = tokio::spawn(async move { axum::serve(listener, router).await });
+            let router = manage::router(crew.state.clone(), crew.api.clone());
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            let pages = tokio::spawn(async move { axum::serve(listener, service).await });
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            let mut flush = tokio::time::interval(LAST_USED_INTERVAL);
             let mut served = pin!(served(crew.state.clone(), exit_after));
             loop {
                 tokio::select! {
+                    _ = second.tick() => crew.watch(),
                     _ = signals.terminate.recv() => break,
                     _ = signals.interrupt.recv() => break,
                     () = &mut served => break,
-                    _ = signals.hangup.recv() => crew.reload(&*reload, &summary.account),
+                    _ = signals.hangup.recv() => crew.reload(&*reload).await,
+                    Some(ask) = asked.recv() => crew.answer(ask).await,
+                    _ = flush.tick() => crew.store_last_used().await,
                     Some(index) = exits.recv() => crew.restart(index)?,
                 }
             }
@@ -262,6 +320,7 @@ impl Running {
                 }
             }
             pages.abort();
+            crew.store_last_used().await;
             Ok(())
         });
         // A thread that did not end in time is left behind: the process ends with it.
@@ -333,6 +392,11 @@ impl Crew {
             driver: post.driver,
             pool: PoolLimits {
                 per_origin: self.config.upstream.connections_per_origin,
+                per_origin_total: self
+                    .config
+                    .upstream
+                    .connections_per_origin_total
+                    .unwrap_or(usize::MAX),
                 idle: self.config.upstream.keep_alive,
             },
             run: self.run,
@@ -366,9 +430,29 @@ impl Crew {
         if let Some(handle) = self.posts[index].handle.take() {
             let _ = handle.join();
         }
+        self.forget_open(index);
         let (ready, _) = sync_channel(1);
         self.start_one(index, ready)
             .map_err(|error| error.to_string())
+    }
+
+    fn watch(&mut self) {
+        let now = self.state.epoch.elapsed().as_secs();
+        let heartbeats = self
+            .posts
+            .iter()
+            .map(|post| post.counters.heartbeat.load(Ordering::Relaxed));
+        for text in self.watch.look(now, heartbeats) {
+            notice::say(text);
+        }
+    }
+
+    /// What a dead thread had open went with it.
+    fn forget_open(&self, index: usize) {
+        let counters = &self.posts[index].counters;
+        counters.running.store(0, Ordering::Relaxed);
+        let open = counters.open.swap(0, Ordering::Relaxed);
+        self.shared.open.fetch_sub(open as usize, Ordering::Relaxed);
     }
 
     fn begin_drain(&self, bound: Duration) {
@@ -385,16 +469,48 @@ impl Crew {
         }
     }
 
+    /// Does what a data thread asked for.
+    async fn answer(&self, ask: Ask) {
+        let api = self.api.clone();
+        let done = self.api.store.call(move |database| match ask {
+            Ask::DefaultGateway => {
+                manage::create_default_gateway(&api.office, &api.published, database)
+            }
+        });
+        // A request that comes later asks again.
+        if let Err(problem) = done.await.map_err(Problem::from).flatten() {
+            notice::say(format_args!(
+                "gateway {DEFAULT_GATEWAY} is not made: {problem}"
+            ));
+        }
+    }
+
+    async fn store_last_used(&self) {
+        let published = self.api.published.clone();
+        let work = move |database: &mut Database| manage::store_last_used(&published, database);
+        // Tried again a minute later; the times are not lost until the end.
+        if let Err(problem) = self
+            .api
+            .store
+            .call(work)
+            .await
+            .map_err(Problem::from)
+            .flatten()
+        {
+            notice::say(format_args!("times of last use are not stored: {problem}"));
+        }
+    }
+
     /// Takes in a changed configuration; a wrong one changes nothing.
-    fn reload(&mut self, read: &dyn Fn() -> Result<Config, String>, account: &str) {
+    async fn reload(&mut self, read: &dyn Fn() -> Result<Config, String>) {
         let config = match read() {
             Ok(config) => config,
             Err(error) => {
                 return notice::say(format_args!("reload refused, nothing changed:\n{error}"));
             }
         };
-        let snapshot = match publish::build(&config, account, self.tokens.clone()) {
-            Ok(snapshot) => snapshot,
+        let declared = match Declared::of(&config) {
+            Ok(declared) => Arc::new(declared),
             Err(error) => {
                 return notice::say(format_args!("reload refused, nothing changed: {error}"));
             }
@@ -406,12 +522,19 @@ impl Crew {
                 "reload refused, nothing changed: data.tls: {error}"
             ));
         }
+        let api = self.api.clone();
+        let work = move |database: &mut Database| api.redeclare(declared, database);
+        let published = self.api.store.call(work).await;
+        let published = published.map_err(|undone| undone.to_string());
+        if let Err(error) = published.and_then(|done| done.map_err(|error| error.to_string())) {
+            return notice::say(format_args!("reload refused, nothing changed: {error}"));
+        }
+        for warning in &config.warnings {
+            notice::say(format_args!("warning: {warning}"));
+        }
+        let declared = self.api.office.declared.load_full();
+        warn_of_open_relay(&config, &declared, &self.state.published.load_full());
         let kept = needs_restart(&self.config, &config);
-        self.retired
-            .push(self.shared.snapshot.swap(Arc::new(snapshot)));
-        self.retired
-            .retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        self.state.publications.fetch_add(1, Ordering::Relaxed);
         match kept.is_empty() {
             true => notice::say("reloaded"),
             false => notice::say(format_args!(
@@ -434,6 +557,17 @@ async fn served(state: Arc<State>, exit_after: Option<u64>) {
     };
     while served(&state) < wanted {
         tokio::time::sleep(SERVED_CHECK).await;
+    }
+}
+
+/// Keys and gateways that only the database knows count too; the configuration has warned of its own already.
+fn warn_of_open_relay(config: &Config, declared: &Declared, snapshot: &Snapshot) {
+    let warned = config
+        .warnings
+        .iter()
+        .any(|warning| warning.starts_with("OPEN RELAY"));
+    if let Some(warning) = declared.open_relay(snapshot).filter(|_| !warned) {
+        notice::say(format_args!("warning: {warning}"));
     }
 }
 
@@ -494,7 +628,7 @@ impl manage::Status for State {
             panics: task::panics(),
             restarts: self.restarts.load(Ordering::Relaxed),
             lines_lost: self.writer().as_ref().map_or(0, Writer::lost),
-            publications: self.publications.load(Ordering::Relaxed),
+            publications: self.published.count(),
         };
         prometheus::render(&self.counters(), process)
     }
@@ -569,6 +703,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             c.connections_per_origin != d.connections_per_origin,
         ),
         (
+            "upstream.connections_per_origin_total",
+            c.connections_per_origin_total != d.connections_per_origin_total,
+        ),
+        (
             "management.listen",
             old.management.listen != new.management.listen,
         ),
@@ -605,4 +743,101 @@ fn listen_failed(address: SocketAddr, option: &'static str) -> impl Fn(io::Error
 fn thread_failed(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::config::{self, Flags};
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).expect("a timeout");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        // A reset while the thread dies is no answer.
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !is() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_told_of_once() {
+        let mut watch = Watch::default();
+        let mut look = |now, heartbeats: [u64; 2]| watch.look(now, heartbeats.into_iter());
+        assert!(look(10, [0, 9]).is_empty());
+        let told = look(11, [0, 11]);
+        assert_eq!(
+            told,
+            [format!("data-0 has not answered for {HEARTBEAT_MAX} s")]
+        );
+        assert!(look(12, [0, 12]).is_empty());
+        assert_eq!(look(13, [13, 13]), ["data-0 answers again"]);
+    }
+
+    #[test]
+    fn a_thread_that_died_serves_again_on_its_own_listener() {
+        for driver in ["auto", "epoll"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let flags = Flags {
+                listen: vec!["127.0.0.1:0".to_owned()],
+                management_listen: Some("127.0.0.1:0".to_owned()),
+                data_dir: Some(folder.path().join("data").display().to_string()),
+                threads: Some("1".to_owned()),
+                driver: Some(driver.to_owned()),
+                access_log: Some("off".to_owned()),
+                ..Flags::default()
+            };
+            let (config, _) = config::load(&flags, &|_| None).expect("a configuration");
+            let running = start(Start {
+                config,
+                reload: Box::new(|| Err("not here".to_owned())),
+                bootstrap: None,
+                master_key: None,
+                token_file: false,
+                exit_after: None,
+            })
+            .unwrap_or_else(|error| panic!("{error}"));
+            let (data, management) = (running.summary.data[0], running.summary.management);
+            let mailbox = running.crew.posts[0].mailbox.clone().expect("a mailbox");
+            std::thread::spawn(move || running.wait());
+            assert!(get(data, "/").contains("7003"));
+            // A connection that is open when its thread dies is closed, and not counted any more.
+            let mut open = TcpStream::connect(data).expect("connected");
+            eventually("an open connection", || {
+                get(management, "/metrics").contains("ringgate_connections_open 1\n")
+            });
+            let panic = Message::Run(Box::new(|| panic!("on purpose")));
+            assert!(mailbox.send(panic).is_ok());
+            eventually("a restart", || {
+                get(management, "/metrics").contains("ringgate_thread_restarts_total 1\n")
+            });
+            open.set_read_timeout(Some(Duration::from_secs(20)))
+                .expect("a timeout");
+            let end = open.read(&mut [0; 1]);
+            assert!(
+                !matches!(&end, Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+                "{driver}: {end:?}"
+            );
+            assert!(get(data, "/").contains("7003"), "{driver}");
+            let page = get(management, "/metrics");
+            assert!(!page.contains("ringgate_panics_total 0\n"), "{page}");
+            eventually("no connection", || {
+                get(management, "/metrics").contains("ringgate_connections_open 0\n")
+            });
+            assert!(get(management, "/ready").contains("200 OK"), "{driver}");
+        }
+    }
 }

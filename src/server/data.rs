@@ -1,16 +1,18 @@
 //! A data thread: its runtime, its listeners, its drain.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::gateway::{Edge, Shared, Thread, serve};
-use crate::limits::{ACCEPT_PAUSE, DRAIN_CHECK, DRAIN_IDLE};
+use crate::gateway::{Edge, Minted, Shared, Thread, serve};
+use crate::limits::{ACCEPT_PAUSE, DRAIN_CHECK, DRAIN_IDLE, LAST_WORDS};
 use crate::net::driver::{DriverChoice, Probe, Runtime};
 use crate::net::mailbox::{Inbox, Mailbox, Message};
 use crate::net::pool::{Pool, PoolLimits};
@@ -57,14 +59,18 @@ pub(super) fn run(seat: Seat, ready: &SyncSender<io::Result<Probe>>) {
             return;
         }
     };
-    runtime.block_on(live(seat));
+    let whole = runtime.block_on(live(seat));
+    drop(runtime);
+    assert!(whole, "a task that the thread needs has ended");
 }
 
-async fn live(seat: Seat) {
+/// False: the thread lost a task that it needs, and is to be started again.
+async fn live(seat: Seat) -> bool {
     let thread = Rc::new(Thread {
+        pool: Pool::new(seat.pool, seat.shared.occupancy.clone()),
         shared: seat.shared,
-        pool: Pool::new(seat.pool),
         mailbox: seat.mailbox,
+        minted: Minted::default(),
         records: RefCell::new(seat.records),
         counters: seat.counters,
         ids: RefCell::new(Ids::new(seat.index as u8, seat.run)),
@@ -72,7 +78,9 @@ async fn live(seat: Seat) {
         connections: Cell::new(0),
     });
     let drain_until = Rc::new(Cell::new(None));
-    spawn_inbox(seat.inbox, thread.clone(), drain_until.clone());
+    let broken = Rc::new(Cell::new(false));
+    let inbox = Vital(broken.clone());
+    spawn_inbox(seat.inbox, thread.clone(), drain_until.clone(), inbox);
     let (counters, epoch) = (thread.counters.clone(), seat.epoch);
     deadlines::every_second(move || {
         counters
@@ -80,11 +88,14 @@ async fn live(seat: Seat) {
             .store(epoch.elapsed().as_secs(), Ordering::Relaxed);
         true
     });
+    let stop = Rc::new(Stop::default());
     let accepting = Rc::new(Cell::new(seat.listeners.len()));
     for (listener, edge) in seat.listeners {
-        let (thread, accepting) = (thread.clone(), accepting.clone());
+        let (thread, accepting, stop) = (thread.clone(), accepting.clone(), stop.clone());
+        let vital = Vital(broken.clone());
         task::spawn("accept", async move {
-            accept(&thread, listener, edge).await;
+            let _vital = vital;
+            accept(&thread, listener, edge, &stop).await;
             accepting.set(accepting.get() - 1);
         });
     }
@@ -96,18 +107,42 @@ async fn live(seat: Seat) {
             Duration::from_millis(250)
         };
         monoio::time::sleep(pause).await;
+        if broken.get() {
+            // One that accepts or hears nothing any more would still be given its share of the connections.
+            stop.all();
+            deadlines::shut_all();
+            monoio::time::sleep(LAST_WORDS).await;
+            return false;
+        }
         let late = drain_until
             .get()
             .is_some_and(|until| Instant::now() >= until);
         if thread.draining.get() && (late || accepting.get() == 0 && thread.connections.get() == 0)
         {
-            return;
+            return true;
         }
     }
 }
 
-fn spawn_inbox(inbox: Inbox, thread: Rc<Thread>, drain_until: Rc<Cell<Option<Instant>>>) {
+/// Held by a task that the thread needs: ended by a panic it takes the thread along, which control starts again.
+struct Vital(Rc<Cell<bool>>);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set(true);
+        }
+    }
+}
+
+fn spawn_inbox(
+    inbox: Inbox,
+    thread: Rc<Thread>,
+    drain_until: Rc<Cell<Option<Instant>>>,
+    vital: Vital,
+) {
     task::spawn("inbox", async move {
+        let _vital = vital;
         let ended = inbox
             .run(|message| match message {
                 Message::Drain(bound) => {
@@ -119,21 +154,55 @@ fn spawn_inbox(inbox: Inbox, thread: Rc<Thread>, drain_until: Rc<Cell<Option<Ins
                 Message::Reply { .. } => {}
             })
             .await;
-        // Without its bell the thread would never hear of a drain; a panic is counted, reported and seen.
+        // Without its bell the thread would never hear of a drain.
         if let Err(error) = ended {
             panic!("the doorbell failed: {error}");
         }
     });
 }
 
-async fn accept(thread: &Rc<Thread>, listener: TcpListener, edge: Edge) {
+/// Ends the accepts of a thread that is given up. They are dropped while the runtime still runs, which takes them back: an
+/// accept left behind in the kernel would get the next connection instead of the thread that follows on the same socket.
+#[derive(Default)]
+struct Stop {
+    stopped: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Stop {
+    fn all(&self) {
+        self.stopped.set(true);
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// `accept`, or `None` once stopped.
+    async fn or<T>(&self, accept: impl Future<Output = T>) -> Option<T> {
+        let mut accept = std::pin::pin!(accept);
+        poll_fn(|cx| {
+            if self.stopped.get() {
+                return Poll::Ready(None);
+            }
+            let polled = accept.as_mut().poll(cx).map(Some);
+            let mut waiting = self.waiting.borrow_mut();
+            if polled.is_pending() && !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            polled
+        })
+        .await
+    }
+}
+
+async fn accept(thread: &Rc<Thread>, listener: TcpListener, edge: Edge, stop: &Stop) {
     let edge = Rc::new(edge);
     let Ok(listener) = monoio::net::TcpListener::from_std(listener) else {
         bump(&thread.counters.accept_errors, 1);
         return;
     };
-    loop {
-        match listener.accept().await {
+    while let Some(accepted) = stop.or(listener.accept()).await {
+        match accepted {
             Ok((stream, _)) => match Transport::new(stream) {
                 Ok(transport) => {
                     task::spawn("connection", serve(thread.clone(), transport, edge.clone()));

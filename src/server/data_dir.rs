@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A locked data directory; the lock ends with it.
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Why a data directory cannot be used.
@@ -31,6 +31,8 @@ pub enum DataDirError {
         path: PathBuf,
         /// The other's process id.
         holder: String,
+        /// Where the other answers management calls, if it does.
+        management: Option<String>,
     },
     /// The stored account id is not one.
     #[error("{path} holds {found:?}, which is no account id ([A-Za-z0-9_-]{{1,64}})")]
@@ -63,12 +65,13 @@ impl DataDir {
             let std::fs::TryLockError::WouldBlock = error else {
                 return Err(failed(&lock_path)(error.into()));
             };
-            let mut holder = String::new();
-            lock.read_to_string(&mut holder)
-                .map_err(failed(&lock_path))?;
+            let mut text = String::new();
+            lock.read_to_string(&mut text).map_err(failed(&lock_path))?;
+            let mut lines = text.lines().map(str::to_owned);
             return Err(DataDirError::InUse {
                 path: path.to_owned(),
-                holder: holder.trim().to_owned(),
+                holder: lines.next().unwrap_or_default(),
+                management: lines.next(),
             });
         }
         lock.set_len(0)
@@ -77,8 +80,14 @@ impl DataDir {
             .map_err(failed(&lock_path))?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Tells who finds the directory in use where to ask instead.
+    pub fn announce(&mut self, management: &str) -> Result<(), DataDirError> {
+        let path = self.path.join("lock");
+        writeln!(self.lock, "{management}").map_err(failed(&path))
     }
 
     /// The account's id: 32 hexadecimal digits, made at the first start (resolutions 26).
@@ -99,6 +108,29 @@ impl DataDir {
             }
             Err(error) => Err(failed(&path)(error)),
         }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps a first token where its owner alone can read it.
+    pub fn store_first_token(&self, token: &str) -> Result<PathBuf, DataDirError> {
+        let path = self.path.join("initial-token");
+        let write = || -> io::Result<()> {
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&path)?;
+            writeln!(file, "{token}")?;
+            file.sync_all()
+        };
+        write().map_err(failed(&path))?;
+        Ok(path)
     }
 
     /// Written beside and renamed, so that a crash leaves no half id.
@@ -165,12 +197,16 @@ mod tests {
     #[test]
     fn a_second_instance_is_told_who_holds_the_directory() {
         let folder = tempfile::tempdir().expect("a folder");
-        let _held = DataDir::open(folder.path()).expect("opened");
+        let mut held = DataDir::open(folder.path()).expect("opened");
+        held.announce("http://127.0.0.1:1").expect("announced");
         let error = DataDir::open(folder.path()).err().expect("in use");
-        let holder = std::process::id().to_string();
-        assert!(
-            matches!(&error, DataDirError::InUse { holder: found, .. } if *found == holder),
-            "{error}"
-        );
+        let DataDirError::InUse {
+            holder, management, ..
+        } = &error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!(*holder, std::process::id().to_string());
+        assert_eq!(management.as_deref(), Some("http://127.0.0.1:1"));
     }
 }

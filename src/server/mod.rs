@@ -4,18 +4,24 @@ mod control;
 mod data;
 mod data_dir;
 mod listen;
+pub mod master_key;
+mod premises;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use control::Running;
 pub use data_dir::{DataDir, DataDirError};
+pub use master_key::{FILE as MASTER_KEY_FILE, MasterKeyError};
+pub use premises::Premises;
 
 use crate::config::Config;
-use crate::manage::publish::PublishError;
+use crate::manage::PublishError;
 use crate::net::tls::TlsError;
+use crate::store::StoreError;
 
 /// What a server is started with.
 pub struct Start {
@@ -23,8 +29,12 @@ pub struct Start {
     pub config: Config,
     /// Reads it again, for SIGHUP.
     pub reload: Box<dyn Fn() -> Result<Config, String> + Send>,
-    /// Tokens that open gateways, from the environment.
-    pub tokens: Vec<String>,
+    /// The value of the first token, from the environment; used where there is none yet.
+    pub bootstrap: Option<String>,
+    /// The master key, from the environment; else it is a file in the data directory.
+    pub master_key: Option<String>,
+    /// Whether a first token that was made here is also written to a file.
+    pub token_file: bool,
     /// Drain once so many requests were served; for benchmarks.
     pub exit_after: Option<u64>,
 }
@@ -42,6 +52,12 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The configuration database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The master key cannot be used.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -82,8 +98,10 @@ pub struct Summary {
     pub drain: Duration,
     /// Whether TLS is spoken on the data listener.
     pub tls: bool,
-    /// Whether the default gateway takes requests without a token.
-    pub open: bool,
+    /// The first token, where it was made at this start.
+    pub first_token: Option<String>,
+    /// Where it was written to.
+    pub token_file: Option<PathBuf>,
 }
 
 impl std::fmt::Display for Summary {
@@ -106,9 +124,6 @@ impl std::fmt::Display for Summary {
             self.driver_note,
             self.connections,
         )?;
-        if self.open {
-            f.write_str(" · gateway default is open: no token exists yet")?;
-        }
         Ok(())
     }
 }

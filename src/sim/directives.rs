@@ -4,6 +4,43 @@ use thiserror::Error;
 
 use crate::limits::{SIM_HUGE_MAX, SIM_TOKENS_MAX};
 
+/// What `ringgate sim --help` says about them.
+pub const HELP: &str = "\
+Directives:
+A request chooses its answer by words joined by + in the model name, the first marked by sim-
+(gpt-4o+sim-status-429+retry-after-2), or by a list in the header x-sim (ttft-50, tps-100).
+--fault lets a share of all requests suffer them.
+
+  status-N            that status in the provider's error envelope
+  retry-after-N       Retry-After in seconds; alone it means status 429
+  hang                read the request, never answer
+  hang-body           send the head, never the body
+  hang-after-N        fall silent after N events
+  reset-after-N       reset the connection after N events
+  close-after-N       close it after N events, the message unfinished
+  truncated-chunk     half of an announced chunk, then close
+  malformed           JSON that does not parse; in a binary stream a wrong checksum
+  error-in-stream     the dialect's error event after three tokens
+  drip                one byte each 10 ms
+  huge-N              text of N bytes (also k, m, g), one event where streamed
+  slow-head-N         the head after N milliseconds
+  early-head          the head before the first token is due
+  no-read             answer without reading the body (only in x-sim)
+  100-continue        interim answers before the final one
+  close               Connection: close
+  gzip                content coding gzip
+  no-usage            no usage told
+  tokens-N            N tokens of text
+  ttft-N              N milliseconds to the first token
+  tps-N               N tokens a second; 0 for no pacing
+  cached-N            N prompt tokens read from the provider's cache
+  cache-write-N       N prompt tokens written to it
+  reasoning-N         N tokens of reasoning before the text
+  tool                call a tool, if one is declared
+  filter              refuse
+  seed-N              bytes and delays of this seed, whatever came before
+  stamp               before each server-sent event a comment with when it was due";
+
 /// The directives of one request; the grammar stands in the documentation of [`crate::sim`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Directives {
@@ -236,6 +273,22 @@ mod tests {
         assert_eq!(model("gpt-4o"), Directives::default());
         assert_eq!(model("dossim-hang"), Directives::default());
         assert_eq!(model("sim-small"), Directives::default());
+    }
+
+    #[test]
+    fn the_help_tells_every_directive_and_none_that_is_not() {
+        let told: Vec<&str> = HELP
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+            .collect();
+        for word in &told {
+            let directive = word.replace("-N", "-200");
+            let mut read = Directives::default();
+            assert_eq!(read.read_header(&directive), Ok(()), "{word}");
+            assert_ne!(read, Directives::default(), "{word}");
+        }
+        let all = format!("{:?}", Directives::default());
+        assert_eq!(all.matches(": ").count(), told.len(), "one for each field");
     }
 
     #[test]

@@ -189,11 +189,6 @@ impl Running {
     pub fn stop(self) {
         self.threads.stop();
     }
-
-    /// Blocks for as long as it runs.
-    pub fn join(self) {
-        self.threads.join();
-    }
 }
 
 /// Starts a simulator in the background; it listens when this returns.
@@ -219,12 +214,6 @@ pub fn start(options: &Options) -> Result<Running, Error> {
         options.threads,
         options.driver,
     )
-}
-
-/// Runs a simulator and blocks.
-pub fn run(options: &Options) -> Result<(), Error> {
-    start(options)?.join();
-    Ok(())
 }
 
 fn check(options: &Options) -> Result<(), Error> {
@@ -258,7 +247,7 @@ fn check(options: &Options) -> Result<(), Error> {
 }
 
 /// `200ms`, `1.5s`, or milliseconds without a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, scale) = match text.strip_suffix("ms") {
         Some(number) => (number, 0.001),
         None => text

@@ -23,8 +23,8 @@ use super::play::{self, After};
 use super::{Error, Running};
 use crate::http::{HeadLimits, RequestHead, Version};
 use crate::limits::{
-    SIM_ACCEPT_PAUSE, SIM_BACKLOG, SIM_BODY_WAIT, SIM_HEAD_WAIT, SIM_IDLE_WAIT, SIM_JSON_BODY,
-    SIM_OTHER_BODY, SIM_STOP_CHECK, SIM_STOP_WAIT,
+    BODY_READ_BYTES, SIM_ACCEPT_PAUSE, SIM_BACKLOG, SIM_BODY_WAIT, SIM_HEAD_WAIT, SIM_IDLE_WAIT,
+    SIM_JSON_BODY, SIM_OTHER_BODY, SIM_STOP_CHECK, SIM_STOP_WAIT,
 };
 use crate::net::deadlines::OnExpiry;
 use crate::net::driver::{DriverChoice, Runtime};
@@ -102,11 +102,6 @@ impl Threads {
             // An armed accept ends by the shutdown of its socket and by nothing else; one already shut is as good.
             let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Read);
         }
-        self.join();
-    }
-
-    /// Waits for the threads.
-    pub(super) fn join(self) {
         for handle in self.handles {
             // A panic there was contained or has been reported by the hook.
             let _ = handle.join();
@@ -242,6 +237,20 @@ impl Drop for Busy {
     }
 }
 
+/// Closes our side and takes in what is left of an unread body: a close with bytes unread is a reset, which would overtake
+/// the answer.
+async fn linger(mut connection: Connection) {
+    connection
+        .transport()
+        .arm_deadline(SIM_BODY_WAIT, OnExpiry::ShutBoth);
+    if connection.transport().finish().await.is_err() {
+        return;
+    }
+    while let Ok(bytes) = connection.transport().read(BODY_READ_BYTES).await
+        && !bytes.is_empty()
+    {}
+}
+
 struct Session<'a> {
     shared: &'a Shared,
     id: u64,
@@ -266,6 +275,9 @@ impl Session<'_> {
                 // Unread bytes of a body would be taken for the next request.
                 Ok(After::Keep) if head.keep_alive() && !connection.body_pending() => {}
                 Ok(After::Reset) => return connection.abort(),
+                Ok(After::Keep | After::Close) if connection.body_pending() => {
+                    return linger(connection).await;
+                }
                 Ok(After::Keep | After::Close) => return,
                 Err(error) => return self.refuse(&mut connection, &error).await,
             }

@@ -41,7 +41,8 @@ fn write_text(out: &mut String, record: &Record) {
         record.gateway.as_deref().unwrap_or("-"),
         record.provider.as_deref().unwrap_or("-"),
     );
-    if let Some(model) = &record.model {
+    // The path's model, or else the one that the answer names.
+    if let Some(model) = record.model.as_ref().or(record.answered_model.as_ref()) {
         let _ = write!(out, " model={}", printable(model));
     }
     let _ = write!(
@@ -189,6 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn the_answers_model_is_shown_where_the_path_names_none() {
+        let mut out = String::new();
+        let record = Record {
+            model: None,
+            answered_model: Some("gpt-4o-2026".into()),
+            ..record()
+        };
+        write_line(&mut out, &record, Format::Text);
+        assert!(out.contains(" model=gpt-4o-2026 "), "{out}");
+    }
+
+    #[test]
     fn a_json_line_holds_every_field() {
         let mut out = String::new();
         write_line(&mut out, &record(), Format::Json);
@@ -197,5 +210,22 @@ mod tests {
         assert_eq!(value["timings_us"]["own"], 42);
         assert_eq!(value["code"], 2005);
         assert_eq!(value["model"], "a b\n");
+        let names = |value: &Value| {
+            let object = value.as_object().expect("an object");
+            object.keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        // What log shippers are configured with: a name that goes or changes breaks them.
+        assert_eq!(
+            names(&value),
+            "answered_model attempts client code detail end gateway id method model path provider request_bytes response_bytes reused status time timings_us usage"
+        );
+        assert_eq!(
+            names(&value["timings_us"]),
+            "connect dns own own_request own_response stream tcp tls total upstream"
+        );
+        assert_eq!(
+            names(&value["usage"]),
+            "cache_write cached_input input output reasoning total"
+        );
     }
 }

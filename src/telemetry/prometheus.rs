@@ -107,6 +107,11 @@ pub fn render(threads: &[Arc<Counters>], process: Process) -> String {
         |c| &c.own,
     );
     page.histogram("request_seconds", "Whole requests.", |c| &c.total);
+    page.histogram(
+        "upstream_queue_seconds",
+        "Waits for a connection to an origin at its bound.",
+        |c| &c.queued,
+    );
     page.single(
         "panics_total",
         "counter",

@@ -8,11 +8,13 @@ import { createInterface } from "node:readline";
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 
+// The gateway's own token in the place of the provider's key: no further header is needed.
+const TOKEN = "sdk-test-token-0123456789-0123456789";
 const messages = [{ role: "user", content: "hi" }];
 
 async function start(binary) {
   const options = ["demo", "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0", "--ttft", "2", "--tps", "2000"];
-  const child = spawn(binary, options, { stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(binary, options, { stdio: ["ignore", "pipe", "ignore"], env: { ...process.env, RINGGATE_BOOTSTRAP_TOKEN: TOKEN } });
   for await (const line of createInterface({ input: child.stdout })) {
     const found = /curl -N (http:\/\/\S+\/v1\/demo\/default)\//.exec(line);
     if (found) {
@@ -24,7 +26,7 @@ async function start(binary) {
 }
 
 async function testOpenAI(base) {
-  const client = new OpenAI({ baseURL: `${base}/openai`, apiKey: "sk-test", maxRetries: 0 });
+  const client = new OpenAI({ baseURL: `${base}/openai`, apiKey: TOKEN, maxRetries: 0 });
   const answer = await client.chat.completions.create({ model: "gpt-4o", messages });
   assert.ok(answer.choices[0].message.content);
   const stream = await client.chat.completions.create({
@@ -43,7 +45,7 @@ async function testOpenAI(base) {
 }
 
 async function testAnthropic(base) {
-  const client = new Anthropic({ baseURL: `${base}/anthropic`, apiKey: "sk-ant-test", maxRetries: 0 });
+  const client = new Anthropic({ baseURL: `${base}/anthropic`, apiKey: TOKEN, maxRetries: 0 });
   const answer = await client.messages.create({ model: "claude-sonnet-4-5", max_tokens: 50, messages });
   assert.equal(answer.type, "message");
   const final = await client.messages.stream({ model: "claude+sim-tokens-9", max_tokens: 50, messages }).finalMessage();

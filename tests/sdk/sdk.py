@@ -4,11 +4,14 @@ Usage: sdk.py RINGGATE_BINARY
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import anthropic
 import boto3
@@ -24,13 +27,19 @@ from google.genai import errors as genai_errors
 QUESTION = [{"role": "user", "content": "hi"}]
 
 
-def start(binary):
-    arguments = ["demo", "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0", "--ttft", "2", "--tps", "2000"]
-    process = subprocess.Popen([binary, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+TOKEN = "sdk-test-token-0123456789-0123456789"
+
+
+def start(binary, folder):
+    config = Path(folder) / "ringgate.toml"
+    config.write_text("[gateways.open]\nauthentication = false\n")
+    arguments = ["demo", "--config", str(config), "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0", "--ttft", "2", "--tps", "2000"]
+    environment = {**os.environ, "RINGGATE_BOOTSTRAP_TOKEN": TOKEN}
+    process = subprocess.Popen([binary, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     for line in process.stdout:
         found = re.search(r"curl -N (http://\S+/v1/demo/default)/", line)
         if found:
-            return process, found.group(1)
+            return process, found.group(1).removesuffix("default")
     raise SystemExit("the demo did not start")
 
 
@@ -65,7 +74,7 @@ def test_openai(base):
     # Retries of the SDK's own reach the provider each time.
     patient = client.with_options(max_retries=1)
     expect(openai.InternalServerError, lambda: patient.chat.completions.create(model="sim-status-503", messages=QUESTION))
-    wrong = openai.OpenAI(base_url=base.replace("/default", "/missing") + "/openai", api_key="k", max_retries=0)
+    wrong = openai.OpenAI(base_url=base.replace("/open", "/missing") + "/openai", api_key="k", max_retries=0)
     refused = expect(openai.BadRequestError, lambda: wrong.chat.completions.create(model="m", messages=QUESTION))
     assert refused.body[0]["code"] == 2001 if isinstance(refused.body, list) else "2001" in str(refused), refused.body
 
@@ -136,9 +145,29 @@ def test_bedrock_signatures(base):
     assert refused.code == 403
 
 
+def test_tokens(base):
+    """The gateway's token in the place of the provider's key, as SDKs can send it without a further header."""
+    client = openai.OpenAI(api_key=TOKEN, base_url=f"{base}/openai", max_retries=0)
+    assert client.chat.completions.create(model="gpt-4o", messages=QUESTION).usage.total_tokens
+    client = anthropic.Anthropic(api_key=TOKEN, base_url=f"{base}/anthropic", max_retries=0)
+    assert client.messages.create(model="claude-sonnet-4-5", max_tokens=50, messages=QUESTION).content
+    client = genai.Client(api_key=TOKEN, http_options={"base_url": f"{base}/google-ai-studio"})
+    assert client.models.generate_content(model="gemini-2.5-flash", contents="hi").text
+    stranger = openai.OpenAI(api_key="sk-other", base_url=f"{base}/openai", max_retries=0)
+    refused = expect(openai.AuthenticationError, lambda: stranger.models.list())
+    assert refused.response.json()["internalCode"] == 2009
+
+
 def main():
-    process, base = start(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        run(folder)
+
+
+def run(folder):
+    process, root = start(sys.argv[1], folder)
+    base = f"{root}open"
     try:
+        test_tokens(f"{root}default")
         test_openai(base)
         test_anthropic(base)
         test_google(base)

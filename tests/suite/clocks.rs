@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::harness::{Client, DRIVERS, Setup, chat, eventually, simulator};
+use crate::lifecycle::Certificate;
 
 #[test]
 fn a_head_that_does_not_come_is_a_408() {
@@ -62,7 +63,8 @@ fn an_idle_connection_is_closed_without_a_word() {
 
 #[test]
 fn a_provider_that_does_not_answer_is_a_2005() {
-    for (driver, setting, status) in [("auto", "strict", 400), ("epoll", "semantic", 504)] {
+    let settings = [("strict", 400), ("semantic", 504)];
+    for (driver, (setting, status)) in DRIVERS.into_iter().flat_map(|d| settings.map(|s| (d, s))) {
         let simulator = simulator();
         let lines =
             format!("[data]\nerror_status = \"{setting}\"\n[upstream]\nresponse_head = \"100ms\"");
@@ -70,7 +72,7 @@ fn a_provider_that_does_not_answer_is_a_2005() {
         let mut client = gateway.connect();
         client.write(chat("sim-hang", true).as_bytes());
         let answer = client.answer();
-        assert_eq!((answer.status, answer.code()), (status, 2005));
+        assert_eq!((answer.status, answer.code()), (status, 2005), "{driver}");
         // The client did nothing wrong: its connection stays.
         client.write(chat("gpt-4o", false).as_bytes());
         assert_eq!(client.answer().status, 200);
@@ -115,15 +117,81 @@ fn a_stream_that_falls_silent_is_broken_off() {
 
 #[test]
 fn a_request_may_be_given_a_total_time() {
-    let simulator = simulator();
-    let gateway = Setup::over(&simulator)
-        .with("[upstream]\ntotal = \"150ms\"")
-        .start();
-    let hang = gateway.send(&chat("sim-hang", false));
-    assert_eq!(hang.code(), 2005);
-    // Events keep coming, and still it ends.
-    let endless = gateway.send(&chat("sim-tokens-100000+tps-100", true));
-    assert!(!endless.whole);
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator)
+            .on(driver)
+            .with("[upstream]\ntotal = \"150ms\"")
+            .start();
+        let hang = gateway.send(&chat("sim-hang", false));
+        assert_eq!(hang.code(), 2005, "{driver}");
+        // Events keep coming, and still it ends.
+        let endless = gateway.send(&chat("sim-tokens-100000+tps-100", true));
+        assert!(!endless.whole, "{driver}");
+    }
+}
+
+/// Takes connections and never says a word.
+fn silent() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            kept.push(stream);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_handshake_that_is_not_answered_is_a_timeout_of_the_connection() {
+    let silent = silent();
+    let tls = format!("https://{silent}");
+    let plain = "http://127.0.0.1:1".to_owned();
+    for driver in DRIVERS {
+        for (url, more) in [
+            (&tls, String::new()),
+            (&plain, format!("proxy = \"http://{silent}\"")),
+        ] {
+            let lines = format!(
+                "[data]\nerror_status = \"semantic\"\n[upstream]\nconnect = \"150ms\"\n{more}"
+            );
+            let gateway = Setup::at(url).on(driver).with(&lines).start();
+            let answer = gateway.send(&chat("gpt-4o", false));
+            assert_eq!(
+                (answer.status, answer.code()),
+                (504, 2005),
+                "{driver} {url}"
+            );
+            let detail = gateway.access.record("/v1/acc")["detail"].to_string();
+            assert!(detail.contains("within 150ms"), "{detail}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_never_gets_to_its_request_is_let_go() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let certificate = Certificate::make();
+        let lines = [
+            certificate.lines() + "\n[data]\nclient_head = \"100ms\"",
+            "[data]\nclient_head = \"100ms\"\nproxy_protocol = true".to_owned(),
+        ];
+        for lines in lines {
+            let gateway = Setup::over(&simulator).on(driver).with(&lines).start();
+            assert!(gateway.connect().closed(), "{driver}: nothing said");
+            let mut client = gateway.connect();
+            // The beginning of either.
+            let tls = lines.contains("certificate");
+            client.write(if tls { b"\x16\x03\x01" } else { b"PROXY" });
+            assert!(client.closed(), "{driver}");
+            eventually("no connection", || {
+                (gateway.metric("connections_open") == 0).then_some(())
+            });
+        }
+    }
 }
 
 #[test]

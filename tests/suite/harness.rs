@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ringgate::providers::Slug;
 use ringgate::sim;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,12 +21,14 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How a gateway is started.
 #[derive(Default)]
 pub struct Setup {
-    /// Lines of the configuration file; `account.id` is always `acc`.
+    /// Lines of the configuration file.
     pub config: String,
     /// `RINGGATE_DRIVER`.
     pub driver: Option<&'static str>,
     /// More of the environment.
     pub environment: Vec<(&'static str, String)>,
+    /// The account, where it is not `acc`.
+    pub account: Option<&'static str>,
 }
 
 /// A running gateway.
@@ -119,6 +122,22 @@ impl Setup {
         }
     }
 
+    /// Every provider of the table at `url`, each with `lines` more, and `custom-sim`.
+    pub fn every(url: &str, lines: &str) -> Self {
+        let mut config = String::new();
+        for slug in Slug::ALL {
+            let name = match slug {
+                Slug::Custom => "custom-sim",
+                slug => slug.as_str(),
+            };
+            let _ = writeln!(config, "[providers.{name}]\nbase_url = \"{url}\"\n{lines}");
+        }
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
     /// Adds lines to the configuration.
     pub fn with(mut self, lines: &str) -> Self {
         self.config.push_str(lines);
@@ -138,9 +157,19 @@ impl Setup {
         self
     }
 
+    /// Names the account.
+    pub fn account(mut self, id: &'static str) -> Self {
+        self.account = Some(id);
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub fn start(self) -> Gateway {
-        let folder = tempfile::tempdir().expect("a folder");
+        self.start_in(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// The same on a folder that may have been used before.
+    pub fn start_in(self, folder: TempDir) -> Gateway {
         let mut command = self.command(&folder);
         let mut child = command.spawn().expect("the binary");
         let notices = Lines::gather(child.stderr.take().expect("stderr"));
@@ -167,7 +196,7 @@ impl Setup {
     /// The command that starts it.
     pub fn command(&self, folder: &TempDir) -> Command {
         let file = folder.path().join("ringgate.toml");
-        std::fs::write(&file, &self.config).expect("written");
+        std::fs::write(&file, opened(&self.config)).expect("written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
         command
             .arg("serve")
@@ -179,7 +208,8 @@ impl Setup {
                 "--management-listen",
                 "127.0.0.1:0",
             ])
-            .args(["--account-id", "acc", "--access-log", "json"])
+            .args(["--account-id", self.account.unwrap_or("acc")])
+            .args(["--access-log", "json"])
             .arg("--data-dir")
             .arg(folder.path().join("data"))
             .env("RINGGATE_DRIVER", self.driver.unwrap_or("auto"))
@@ -197,6 +227,14 @@ impl Setup {
             ]);
         }
         command
+    }
+}
+
+/// With the gateway `default` open to all, where the configuration does not speak of it.
+fn opened(config: &str) -> String {
+    match config.contains("[gateways.default]") {
+        true => config.to_owned(),
+        false => format!("{config}\n[gateways.default]\nauthentication = false\n"),
     }
 }
 
@@ -245,11 +283,47 @@ impl Gateway {
         );
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it by `signal` and leaves its folder.
+    pub fn end(mut self, signal: libc::c_int) -> TempDir {
+        self.signal(signal);
+        self.wait();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
+    }
+
+    /// A call of the management API.
+    pub fn call(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
+        let mut client = Client::connect(self.management);
+        client.write(call(token, method, path, body).as_bytes());
+        client.answer()
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         eventually("the end of the gateway", || {
             self.child.try_wait().expect("a child")
         })
+    }
+
+    /// Changes how many descriptors it may have; returns what it might before.
+    pub fn limit_files(&self, soft: u64) -> u64 {
+        let pid = self.child.id() as libc::pid_t;
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the pointers are to a live rlimit of this frame, the process is a child of ours that was not waited for.
+        unsafe {
+            let which = libc::RLIMIT_NOFILE;
+            assert_eq!(libc::prlimit(pid, which, std::ptr::null(), &mut limit), 0);
+            let before = std::mem::replace(&mut limit.rlim_cur, soft);
+            assert_eq!(libc::prlimit(pid, which, &limit, std::ptr::null_mut()), 0);
+            before
+        }
     }
 
     /// Resident memory, bytes.
@@ -266,9 +340,14 @@ impl Gateway {
         kilobytes * 1024
     }
 
+    /// The folder, for another start once this one has ended.
+    pub fn take_folder(&mut self) -> TempDir {
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
+    }
+
     /// Changes the configuration file.
     pub fn reconfigure(&self, config: &str) {
-        std::fs::write(self.folder.path().join("ringgate.toml"), config).expect("written");
+        std::fs::write(self.folder.path().join("ringgate.toml"), opened(config)).expect("written");
     }
 }
 
@@ -358,6 +437,11 @@ impl Client {
     /// Writes bytes.
     pub fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("written");
+    }
+
+    /// Bytes received and not yet looked at.
+    pub fn buffered(&self) -> usize {
+        self.received.len()
     }
 
     /// Whether the other side has closed, waited for; bytes that come first are a failure.
@@ -523,6 +607,36 @@ pub fn post(path: &str, headers: &str, body: &str) -> String {
         "POST /v1/acc/default/{path} HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// A call of the management API as text.
+pub fn call(token: &str, method: &str, path: &str, body: &str) -> String {
+    format!(
+        "{method} /client/v4{path} HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The body of a new gateway.
+pub fn new_gateway(id: &str, authentication: bool) -> String {
+    serde_json::json!({
+        "id": id, "authentication": authentication, "cache_invalidate_on_update": true, "cache_ttl": 0,
+        "collect_logs": true, "rate_limiting_interval": 0, "rate_limiting_limit": 0,
+    })
+    .to_string()
+}
+
+/// The body of a new token that may run every gateway of `acc`.
+pub fn new_token(name: &str) -> String {
+    serde_json::json!({
+        "name": name,
+        "policies": [{
+            "effect": "allow",
+            "permission_groups": [{"id": "644535f4ed854494a59cb289d634b257"}],
+            "resources": {"com.cloudflare.api.account.acc": "*"},
+        }],
+    })
+    .to_string()
 }
 
 /// A chat request to OpenAI's endpoint.

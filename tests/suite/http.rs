@@ -133,63 +133,6 @@ fn heads_may_come_in_pieces_and_bodies_in_chunks() {
 }
 
 #[test]
-fn ambiguous_and_broken_requests_are_refused_and_closed() {
-    let simulator = simulator();
-    let gateway = Setup::over(&simulator).start();
-    let path = "/v1/acc/default/custom-sim/echo";
-    let heads = [
-        "POST {p} HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST {p} HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-        "POST {p} HTTP/1.1\r\nHost: g\r\nContent-Length: 3, 4\r\n\r\nabcd",
-        "POST {p} HTTP/1.1\r\nHost: g\r\nContent-Length: +3\r\n\r\nabc",
-        "POST {p} HTTP/1.1\r\nHost: g\r\nContent-Length: 0x3\r\n\r\nabc",
-        "POST {p} HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-        "POST {p} HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        "POST {p} HTTP/1.0\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST {p} HTTP/1.1\r\nHost: g\r\nContent-Length : 3\r\n\r\nabc",
-        "GET {p} HTTP/1.1\r\nHost: g\r\n X: folded\r\n\r\n",
-        "GET {p} HTTP/1.1\nHost: g\n\n",
-        "GET {p} HTTP/1.1\r\n\r\n",
-        "GET {p} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "GET {p}\u{0} HTTP/1.1\r\nHost: g\r\n\r\n",
-        "GET {p} HTTP/2.0\r\nHost: g\r\n\r\n",
-        "nonsense\r\n\r\n",
-    ];
-    for head in heads {
-        let mut client = gateway.connect();
-        client.write(head.replace("{p}", path).as_bytes());
-        let answer = client.answer();
-        assert!(
-            matches!(answer.status, 400 | 501 | 505),
-            "{head:?}: {}",
-            answer.head
-        );
-        assert_eq!(answer.header("connection"), Some("close"), "{head:?}");
-        answer.code();
-        assert!(client.closed(), "{head:?}");
-    }
-    assert_eq!(received(&simulator).len(), 0, "nothing ambiguous goes up");
-    // Broken chunks are seen after the head went up; the request must not seem whole to the provider.
-    for chunks in [
-        "5\r\nhelloX",
-        "zz\r\n",
-        "-5\r\nhello\r\n",
-        "5\nhello\r\n",
-        "ffffffffffffffffff\r\n",
-    ] {
-        let mut client = gateway.connect();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
-        );
-        client.write(head.as_bytes());
-        let answer = client.answer();
-        assert_eq!(answer.status, 400, "{chunks:?}");
-        assert!(client.closed(), "{chunks:?}");
-    }
-    assert_eq!(received(&simulator).len(), 0);
-}
-
-#[test]
 fn heads_beyond_the_limits_are_refused() {
     let simulator = simulator();
     let gateway = Setup::over(&simulator)
@@ -204,7 +147,44 @@ fn heads_beyond_the_limits_are_refused() {
         "GET /v1/acc/default/custom-sim/echo HTTP/1.1\r\nHost: g\r\n{}\r\n",
         "X: y\r\n".repeat(20)
     );
-    assert_eq!(gateway.send(&many).status, 431);
+    let refused = gateway.send(&many);
+    assert_eq!(refused.status, 431);
+    // Such a request is answered and logged as any other.
+    let id = refused.header("cf-aig-request-id").expect("an id");
+    let line = gateway.access.wait_for(id);
+    assert!(line.contains("\"status\":431"), "{line}");
+    assert_eq!(gateway.metric("own_errors_total"), 2);
+}
+
+#[test]
+fn trailers_go_through_both_ways() {
+    for driver in DRIVERS {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let upstream = std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept().expect("accepted");
+            let (mut received, mut byte) = (Vec::new(), [0; 1]);
+            while !received.ends_with(b"X-Up: 1\r\n\r\n") {
+                assert_eq!(stream.read(&mut byte).expect("a byte"), 1);
+                received.push(byte[0]);
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Down: 1\r\n\r\n")
+                .expect("written");
+            let _ = stream.read(&mut byte);
+        });
+        let gateway = Setup::at(&format!("http://{address}")).on(driver).start();
+        let mut client = gateway.connect();
+        client.write(b"POST /v1/acc/default/custom-sim/x HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Up: 1\r\n\r\n");
+        let answer = client.read_until("X-Down: 1\r\n\r\n");
+        assert!(
+            answer.contains("\r\n\r\n2\r\nok\r\n0\r\n"),
+            "{driver}: {answer}"
+        );
+        drop(gateway);
+        upstream.join().expect("the upstream");
+    }
 }
 
 #[test]
@@ -368,6 +348,27 @@ fn an_early_answer_is_relayed_before_the_upload_ends() {
         assert_eq!(gateway.send(&chat("gpt-4o", false)).status, 200);
         assert_eq!(gateway.metric("upstream_reuses_total"), 0, "{driver}");
     }
+}
+
+#[test]
+fn offers_of_another_protocol_are_passed_over() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator).start();
+    // As clients do that would like to speak HTTP/2 and can do without.
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n";
+    let answer = gateway.send(&post("custom-sim/echo", offer, "{}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let request = received(&simulator).pop().expect("a request");
+    for name in ["connection", "upgrade", "http2-settings"] {
+        assert_eq!(sent_header(&request, name), None, "{name}");
+    }
+    let websocket = "Connection: Upgrade\r\nUpgrade: h2c, WebSocket\r\n";
+    assert_eq!(
+        gateway
+            .send(&post("custom-sim/echo", websocket, "{}"))
+            .status,
+        501
+    );
 }
 
 /// An upstream that sends these bytes to its first request and closes.

@@ -1,9 +1,17 @@
 //! The real binary against the simulator, one module a capability.
 
 mod clocks;
+mod commands;
+mod credentials;
+mod durability;
 mod harness;
 mod http;
+mod keys;
 mod lifecycle;
 mod native;
+mod resources;
+mod sim;
+mod smuggling;
+mod state;
 mod streams;
 mod tidy;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use ringgate::providers::Slug;
 use serde_json::Value;
 
 use crate::harness::{Setup, chat, eventually, post, received, sent_header, simulator};
@@ -23,36 +24,105 @@ fn every_method_and_every_byte_of_the_target_goes_up() {
 #[test]
 fn each_provider_is_reached_at_its_own_path() {
     let simulator = simulator();
-    let gateway = Setup::over(&simulator).start();
+    let gateway = Setup::every(&format!("http://{}", simulator.addr()), "").start();
+    let vertex = "v1/projects/p/locations/europe-west1/publishers/google/models/g:generateContent";
     let cases = [
         ("openai/chat/completions", "/v1/chat/completions"),
         ("openai/v1/chat/completions", "/v1/chat/completions"),
         ("anthropic/v1/messages", "/v1/messages"),
+        ("anthropic/messages", "/v1/messages"),
         (
-            "google-ai-studio/v1beta/models/gemini-2.5:generateContent",
-            "/v1beta/models/gemini-2.5:generateContent",
+            "google-ai-studio/v1/models/gemini-2.5:generateContent",
+            "/v1/models/gemini-2.5:generateContent",
         ),
         (
             "google/models/gemini-2.5:generateContent",
             "/v1beta/models/gemini-2.5:generateContent",
         ),
-        (
-            "groq/openai/v1/chat/completions",
-            "/openai/v1/chat/completions",
-        ),
-        ("groq/chat/completions", "/openai/v1/chat/completions"),
+        (&format!("google-vertex-ai/{vertex}"), &format!("/{vertex}")),
+        (&format!("google-vertex/{vertex}"), &format!("/{vertex}")),
         (
             "azure-openai/res/gpt-4o/chat/completions?api-version=2024-10-21",
             "/openai/deployments/gpt-4o/chat/completions",
+        ),
+        (
+            "azure/res/deployments/gpt-4o/chat/completions?api-version=2024-10-21",
+            "/openai/deployments/gpt-4o/chat/completions",
+        ),
+        (
+            "azure-openai/res/openai/v1/responses",
+            "/openai/v1/responses",
+        ),
+        (
+            "aws-bedrock/bedrock-runtime/us-east-1/model/us.anthropic.claude-v1%3A0/converse",
+            "/model/us.anthropic.claude-v1%3A0/converse",
+        ),
+        (
+            "bedrock/bedrock-mantle/us-east-1/anthropic/v1/messages",
+            "/anthropic/v1/messages",
         ),
         (
             "workers-ai/@cf/meta/llama-3",
             "/client/v4/accounts/acc/ai/run/@cf/meta/llama-3",
         ),
         (
-            "bedrock/bedrock-runtime/us-east-1/model/us.anthropic.claude-v1%3A0/converse",
-            "/model/us.anthropic.claude-v1%3A0/converse",
+            "workers-ai/run/@cf/meta/llama-3",
+            "/client/v4/accounts/acc/ai/run/@cf/meta/llama-3",
         ),
+        (
+            "workers-ai/v1/chat/completions",
+            "/client/v4/accounts/acc/ai/v1/chat/completions",
+        ),
+        ("groq/chat/completions", "/openai/v1/chat/completions"),
+        (
+            "groq/openai/v1/chat/completions",
+            "/openai/v1/chat/completions",
+        ),
+        ("grok/v1/chat/completions", "/v1/chat/completions"),
+        ("xai/chat/completions", "/v1/chat/completions"),
+        ("mistral/v1/chat/completions", "/v1/chat/completions"),
+        ("cohere/v1/chat", "/v1/chat"),
+        ("cohere/v2/chat", "/v2/chat"),
+        (
+            "cohere/compatibility/v1/embeddings",
+            "/compatibility/v1/embeddings",
+        ),
+        ("perplexity-ai/chat/completions", "/chat/completions"),
+        ("perplexity/v1/chat/completions", "/chat/completions"),
+        ("deepseek/chat/completions", "/chat/completions"),
+        ("cerebras/chat/completions", "/v1/chat/completions"),
+        ("openrouter/chat/completions", "/api/v1/chat/completions"),
+        ("openrouter/v1/chat/completions", "/api/v1/chat/completions"),
+        ("replicate/predictions", "/v1/predictions"),
+        (
+            "huggingface/bigcode/starcoder",
+            "/hf-inference/models/bigcode/starcoder",
+        ),
+        ("cartesia/tts/bytes", "/tts/bytes"),
+        (
+            "elevenlabs/v1/text-to-speech/v?output_format=mp3",
+            "/v1/text-to-speech/v",
+        ),
+        ("deepgram/v1/listen?model=nova", "/v1/listen"),
+        ("fal/fal-ai/fast-sdxl", "/fal-ai/fast-sdxl"),
+        (
+            "ideogram/v1/ideogram-v3/generate",
+            "/v1/ideogram-v3/generate",
+        ),
+        ("baseten/v1/chat/completions", "/v1/chat/completions"),
+        ("baseten/model/ab12", "/environments/production/predict"),
+        ("parallel/v1/tasks/runs", "/v1/tasks/runs"),
+        (
+            "fireworks/chat/completions",
+            "/inference/v1/chat/completions",
+        ),
+        ("adobe-firefly/v3/images/generate", "/v3/images/generate"),
+        (
+            "alibaba/chat/completions",
+            "/compatible-mode/v1/chat/completions",
+        ),
+        ("minimax/v1/chat/completions", "/v1/chat/completions"),
+        ("custom-sim/v1/models", "/v1/models"),
     ];
     for (path, upstream) in cases {
         gateway.send(&post(path, "", r#"{"messages":[]}"#));
@@ -63,9 +133,175 @@ fn each_provider_is_reached_at_its_own_path() {
             "{path}"
         );
     }
+    let reached: std::collections::BTreeSet<&str> = cases
+        .iter()
+        .filter_map(|(path, _)| path.split('/').next())
+        .collect();
+    for slug in Slug::ALL.into_iter().filter(|slug| *slug != Slug::Custom) {
+        for name in slug.names() {
+            assert!(reached.contains(name), "{name} has no case");
+        }
+    }
     let record = gateway.access.record("/v1/acc/default/bedrock/");
     assert_eq!(record["provider"], "aws-bedrock");
+    let record = gateway.access.record("/v1/acc/default/aws-bedrock/");
     assert_eq!(record["model"], "us.anthropic.claude-v1:0");
+}
+
+#[test]
+fn a_house_key_goes_where_its_provider_looks() {
+    let simulator = simulator();
+    let gateway = Setup::every(
+        &format!("http://{}", simulator.addr()),
+        "api_key = \"env:TEST_HOUSE_KEY\"",
+    )
+    .with("[data]\nhouse_keys_unauthenticated = true")
+    .env("TEST_HOUSE_KEY", "house-1")
+    .start();
+    let bearer = ("authorization", "Bearer house-1");
+    let cases = [
+        ("openai/v1/models", bearer),
+        ("anthropic/v1/messages", ("x-api-key", "house-1")),
+        (
+            "google-ai-studio/v1beta/models",
+            ("x-goog-api-key", "house-1"),
+        ),
+        ("google-ai-studio/v1beta/openai/models", bearer),
+        ("google-vertex-ai/v1/projects/p/locations/global/x", bearer),
+        ("azure-openai/r/d/x", ("api-key", "house-1")),
+        (
+            "aws-bedrock/bedrock-runtime/us-east-1/model/m/converse",
+            bearer,
+        ),
+        (
+            "aws-bedrock/bedrock-mantle/us-east-1/anthropic/v1/messages",
+            ("x-api-key", "house-1"),
+        ),
+        ("workers-ai/@cf/m", bearer),
+        ("groq/models", bearer),
+        ("grok/models", bearer),
+        ("mistral/v1/models", bearer),
+        ("cohere/v1/models", bearer),
+        ("perplexity-ai/chat/completions", bearer),
+        ("deepseek/models", bearer),
+        ("cerebras/models", bearer),
+        ("openrouter/models", bearer),
+        ("replicate/predictions", bearer),
+        ("huggingface/o/m", bearer),
+        ("cartesia/tts/bytes", ("x-api-key", "house-1")),
+        ("elevenlabs/v1/voices", ("xi-api-key", "house-1")),
+        ("deepgram/v1/listen", ("authorization", "Token house-1")),
+        ("fal/x", ("authorization", "Key house-1")),
+        ("ideogram/generate", ("api-key", "house-1")),
+        ("baseten/v1/models", bearer),
+        ("baseten/model/m", ("authorization", "Api-Key house-1")),
+        ("parallel/v1/tasks/runs", ("x-api-key", "house-1")),
+        ("fireworks/models", bearer),
+        ("adobe-firefly/v3/x", bearer),
+        ("alibaba/models", bearer),
+        ("minimax/models", bearer),
+        ("custom-sim/x", bearer),
+    ];
+    let keys = [
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "api-key",
+        "xi-api-key",
+    ];
+    for (path, (header, value)) in cases {
+        gateway.send(&post(
+            path,
+            "cf-aig-authorization: Bearer rg-test\r\n",
+            "{}",
+        ));
+        let requests = received(&simulator);
+        let sent = requests.last().expect("a request");
+        for name in keys {
+            let expected = (name == header).then_some(value);
+            assert_eq!(sent_header(sent, name), expected, "{path}: {name}");
+        }
+    }
+    let named = cases
+        .iter()
+        .filter_map(|(path, _)| Slug::parse(path.split('/').next()?));
+    let named: std::collections::HashSet<Slug> = named.collect();
+    assert_eq!(
+        named.len(),
+        Slug::ALL.len() - 1,
+        "every provider has a case"
+    );
+    // The Anthropic SDK against x.ai and against Bedrock puts its key elsewhere than they look.
+    let moved = [
+        (
+            "grok/v1/messages",
+            "x-api-key: k1",
+            ("authorization", "Bearer k1"),
+        ),
+        (
+            "bedrock/bedrock-mantle/us-east-1/anthropic/v1/messages",
+            "Authorization: Bearer k1",
+            ("x-api-key", "k1"),
+        ),
+    ];
+    for (path, given, (header, value)) in moved {
+        let headers = format!("cf-aig-authorization: rg-test\r\n{given}\r\n");
+        gateway.send(&post(path, &headers, "{}"));
+        let requests = received(&simulator);
+        let sent = requests.last().expect("a request");
+        for name in keys {
+            let expected = (name == header).then_some(value);
+            assert_eq!(sent_header(sent, name), expected, "{path}: {name}");
+        }
+    }
+}
+
+#[test]
+fn configured_base_urls_and_custom_providers_are_followed() {
+    let simulator = simulator();
+    let address = simulator.addr();
+    let lines = format!(
+        "[providers.openai]\nbase_url = \"http://{address}/proxy/v4/\"
+[providers.groq]\nbase_url = \"http://{address}/groq\"
+[providers.workers-ai]\nbase_url = \"http://{address}/workers\"
+[providers.anthropic]\nbase_url = \"http://localhost:{}/v1\"
+[providers.custom-a]\nbase_url = \"http://{address}/api/v2\"
+[providers.\"custom-b.1_x\"]\nbase_url = \"http://{address}\"",
+        address.port()
+    );
+    let gateway = Setup::default().with(&lines).start();
+    let cases = [
+        ("openai/chat/completions", "/proxy/v4/chat/completions"),
+        ("openai/v4/models", "/proxy/v4/models"),
+        ("groq/chat/completions", "/groq/v1/chat/completions"),
+        ("workers-ai/run/@cf/m", "/workers/@cf/m"),
+        ("anthropic/v1/messages", "/v1/messages"),
+        ("anthropic/messages", "/v1/messages"),
+        ("custom-a/v2/things", "/api/v2/things"),
+        ("custom-a/things", "/api/v2/things"),
+        ("custom-b.1_x/v1/models", "/v1/models"),
+        ("custom-b.1_x", "/"),
+        ("custom-b.1_x/", "/"),
+    ];
+    for (path, upstream) in cases {
+        gateway.send(&post(path, "Authorization: Bearer mine\r\n", "{}"));
+        let requests = received(&simulator);
+        let sent = requests.last().expect("a request");
+        assert_eq!(sent["path"], upstream, "{path}");
+        // The host is the one that is really spoken to, and the key goes along as it came.
+        let host = match path.starts_with("anthropic") {
+            true => format!("localhost:{}", address.port()),
+            false => address.to_string(),
+        };
+        assert_eq!(sent_header(sent, "host"), Some(&*host), "{path}");
+        assert_eq!(
+            sent_header(sent, "authorization"),
+            Some("Bearer mine"),
+            "{path}"
+        );
+    }
+    let unknown = gateway.send(&post("custom-c/x", "", "{}"));
+    assert_eq!((unknown.status, unknown.code()), (400, 2008));
 }
 
 #[test]
@@ -148,6 +384,14 @@ fn refusals_have_their_documented_codes() {
         ("GET /v1/acc/default/openai/a/../b", 400, 2008),
         ("GET /v1/acc/default/openai/a/%2e%2e/b", 400, 2008),
         ("GET /v1/acc/default/openai/a%0d%0aX:1", 400, 2008),
+        ("GET /v1/acc/default/openai/a%0Db", 400, 2008),
+        ("GET /v1/acc/default/openai/a%0Ab", 400, 2008),
+        ("GET /v1/acc/default/openai/a%00b", 400, 2008),
+        ("GET /v1/acc/default/openai/.", 400, 2008),
+        ("GET /v1/acc/default/openai/a/.%2E/b", 400, 2008),
+        ("GET /v1/acc/default/openai/a%2f%2e%2e%2fb", 400, 2008),
+        ("GET /v1/acc/default/openai/a/..\\b", 400, 2008),
+        ("GET /v1/acc/default/openai/a/..%5cb", 400, 2008),
         ("GET /v1/nobody/default/openai/x", 404, 7003),
         ("GET /", 404, 7003),
         ("GET /v2/acc/default/openai/x", 404, 7003),
@@ -185,9 +429,9 @@ fn refusals_have_their_documented_codes() {
 
 #[test]
 fn a_gateway_token_opens_and_never_goes_up() {
-    let token = "rg-test-token-0123456789";
+    let token = "rg-test-token-0123456789-of-the-suite";
     let simulator = simulator();
-    let lines = "[providers.mistral]\nbase_url = \"http://{sim}\"\napi_key = \"env:TEST_HOUSE_KEY\"\n[gateways.open]\nauthentication = false\n[gateways.shut]\nauthentication = true"
+    let lines = "[providers.mistral]\nbase_url = \"http://{sim}\"\napi_key = \"env:TEST_HOUSE_KEY\"\n[gateways.default]\nauthentication = true\n[gateways.open]\nauthentication = false\n[gateways.shut]\nauthentication = true"
         .replace("{sim}", &simulator.addr().to_string());
     let gateway = Setup::over(&simulator)
         .with(&lines)
@@ -204,16 +448,10 @@ fn a_gateway_token_opens_and_never_goes_up() {
         "",
         "cf-aig-authorization: Bearer wrong\r\n",
         "Authorization: Bearer sk-1\r\n",
-        "cf-aig-authorization: wrong\r\nAuthorization: Bearer rg-test-token-0123456789\r\n",
+        "cf-aig-authorization: wrong\r\nAuthorization: Bearer rg-test-token-0123456789-of-the-suite\r\n",
     ] {
-        for id in ["default", "shut"] {
-            let answer = send(id, "openai", headers);
-            assert_eq!(
-                (answer.status, answer.code()),
-                (401, 2009),
-                "{id} {headers}"
-            );
-        }
+        let answer = send("shut", "openai", headers);
+        assert_eq!((answer.status, answer.code()), (401, 2009), "{headers}");
     }
     assert_eq!(received(&simulator).len(), 0);
     let last =
@@ -270,7 +508,6 @@ fn a_gateway_token_opens_and_never_goes_up() {
 fn an_open_gateway_forwards_keys_as_they_are() {
     let simulator = simulator();
     let gateway = Setup::over(&simulator).start();
-    assert!(gateway.notices.text().contains("no token exists yet"));
     for (provider, header) in [
         ("anthropic", "x-api-key: sk-ant"),
         ("google-ai-studio", "x-goog-api-key: g"),
@@ -443,6 +680,116 @@ fn a_stale_connection_is_replaced_only_where_nothing_can_happen_twice() {
         let answer = gateway.send(&post("custom-sim/post", "", "{}"));
         assert_eq!((answer.status, answer.code()), (400, 2005), "{driver}");
         assert_eq!(requests.load(Ordering::SeqCst), 4);
+    }
+}
+
+#[test]
+fn a_provider_that_is_late_on_a_warm_connection_is_not_asked_again() {
+    for driver in ["auto", "epoll"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let upstream = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accepted");
+            let mut buffer = [0; 4096];
+            assert!(stream.read(&mut buffer).expect("a request") > 0);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .expect("written");
+            assert!(stream.read(&mut buffer).expect("a request") > 0);
+            // No answer: the gateway gives up, and comes with no other connection.
+            while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            listener.set_nonblocking(true).expect("set");
+            listener.accept().is_err()
+        });
+        let gateway = Setup::at(&format!("http://{address}"))
+            .on(driver)
+            .with("[upstream]\nresponse_head = \"100ms\"")
+            .start();
+        let get = "GET /v1/acc/default/custom-sim/get HTTP/1.1\r\nHost: g\r\n\r\n";
+        assert_eq!(gateway.send(get).status, 200);
+        assert_eq!(gateway.send(get).code(), 2005, "{driver}");
+        assert_eq!(gateway.metric("upstream_replays_total"), 0);
+        assert!(upstream.join().expect("the upstream"), "{driver}");
+    }
+}
+
+#[test]
+fn an_upload_is_sent_again_where_the_close_came_before_its_last_byte() {
+    for driver in ["auto", "epoll"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let read_until = |stream: &mut std::net::TcpStream, end: &[u8]| {
+                let (mut received, mut byte) = (Vec::new(), [0; 1]);
+                while !received.ends_with(end) && stream.read(&mut byte).expect("a byte") > 0 {
+                    received.push(byte[0]);
+                }
+            };
+            let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            let (mut stale, _) = listener.accept().expect("accepted");
+            read_until(&mut stale, b"\r\n\r\n");
+            stale.write_all(ok).expect("written");
+            read_until(&mut stale, b"\r\n\r\n");
+            drop(stale);
+            let (mut fresh, _) = listener.accept().expect("accepted");
+            read_until(&mut fresh, b"\r\n\r\n");
+            read_until(&mut fresh, b"0123456789");
+            fresh.write_all(ok).expect("written");
+            let _ = fresh.read(&mut [0; 1]);
+        });
+        let gateway = Setup::at(&format!("http://{address}")).on(driver).start();
+        let get = "GET /v1/acc/default/custom-sim/get HTTP/1.1\r\nHost: g\r\n\r\n";
+        assert_eq!(gateway.send(get).status, 200);
+        let mut client = gateway.connect();
+        client.write(b"POST /v1/acc/default/custom-sim/post HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\n0123");
+        eventually("a replay", || {
+            (gateway.metric("upstream_replays_total") == 1).then_some(())
+        });
+        client.write(b"456789");
+        assert_eq!(client.answer().status, 200, "{driver}");
+        let record = gateway.access.record("/v1/acc/default/custom-sim/post");
+        assert_eq!(
+            (&record["attempts"], &record["request_bytes"]),
+            (&2.into(), &10.into())
+        );
+    }
+}
+
+#[test]
+fn bytes_beyond_an_answer_answer_no_other_request() {
+    const EVIL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for driver in ["auto", "epoll"] {
+        for at_once in [true, false] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+            let address = listener.local_addr().expect("an address");
+            let upstream = std::thread::spawn(move || {
+                let mut kept = Vec::new();
+                for _ in 0..2 {
+                    let (mut stream, _) = listener.accept().expect("accepted");
+                    let mut buffer = [0; 4096];
+                    assert!(stream.read(&mut buffer).expect("a request") > 0);
+                    let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
+                    if at_once {
+                        bytes.extend_from_slice(EVIL);
+                    }
+                    stream.write_all(&bytes).expect("written");
+                    if !at_once {
+                        std::thread::sleep(std::time::Duration::from_millis(30));
+                        let _ = stream.write_all(EVIL);
+                    }
+                    kept.push(stream);
+                }
+                kept
+            });
+            let gateway = Setup::at(&format!("http://{address}")).on(driver).start();
+            let get = "GET /v1/acc/default/custom-sim/get HTTP/1.1\r\nHost: g\r\n\r\n";
+            for _ in 0..2 {
+                assert_eq!(gateway.send(get).text(), "ok", "{driver}");
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            assert_eq!(gateway.metric("upstream_reuses_total"), 0, "{driver}");
+            upstream.join().expect("the upstream");
+        }
     }
 }
 

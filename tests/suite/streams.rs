@@ -1,6 +1,9 @@
 //! Streams: relayed as they come, bounded, and never ended cleanly when they broke.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::harness::{Client, DRIVERS, Setup, chat, eventually, post, received, simulator};
@@ -113,6 +116,57 @@ fn a_broken_provider_never_looks_like_a_clean_end() {
 }
 
 #[test]
+fn a_broken_stream_is_reset_for_a_client_that_knows_only_the_end_of_the_connection() {
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        for model in ["sim-close-after-3", "sim-reset-after-3"] {
+            let mut client = gateway.connect();
+            client.write(chat(model, true).replace("HTTP/1.1", "HTTP/1.0").as_bytes());
+            let mut received = Vec::new();
+            let end = client.stream.read_to_end(&mut received);
+            let error = end.expect_err("a reset");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{driver} {model}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_ends_with_its_connection_is_not_whole_after_a_reset() {
+    let reset = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head);
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\npart")
+                    .expect("written");
+                // Until the part has arrived: a reset overtakes what was not yet read.
+                std::thread::sleep(Duration::from_millis(50));
+                socket2::SockRef::from(&stream)
+                    .set_linger(Some(Duration::ZERO))
+                    .expect("set");
+            }
+        });
+        address
+    };
+    for driver in DRIVERS {
+        let gateway = Setup::at(&format!("http://{}", reset())).on(driver).start();
+        let request = "GET /v1/acc/default/custom-sim/x HTTP/1.1\r\nHost: g\r\n\r\n";
+        let answer = gateway.send(request);
+        assert_eq!((answer.status, answer.whole), (200, false), "{driver}");
+        let mut client = gateway.connect();
+        client.write(request.replace("HTTP/1.1", "HTTP/1.0").as_bytes());
+        let end = client.stream.read_to_end(&mut Vec::new());
+        assert!(end.is_err(), "{driver}: a clean end");
+        let record = gateway.access.record("/v1/acc/default/custom-sim");
+        assert_eq!(record["end"], "upstream_broke");
+    }
+}
+
+#[test]
 fn a_slow_client_slows_the_provider_and_memory_stays_flat() {
     for driver in ["auto", "epoll"] {
         let simulator = simulator();
@@ -155,6 +209,53 @@ fn sent_bytes(gateway: &crate::harness::Gateway, simulator: &ringgate::sim::Runn
 }
 
 #[test]
+fn a_bulk_transfer_keeps_no_one_from_the_thread() {
+    for driver in ["auto", "epoll"] {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let (taken, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let mut bulk = gateway.connect();
+        bulk.write(b"GET /v1/acc/default/custom-sim/bytes/64000000000 HTTP/1.1\r\nHost: g\r\n\r\n");
+        let reader = {
+            let (taken, stop) = (taken.clone(), stop.clone());
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 20];
+                while !stop.load(Ordering::Relaxed) {
+                    let count = bulk.stream.read(&mut buffer).expect("bytes");
+                    taken.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            })
+        };
+        let mut upload = gateway.connect();
+        upload.write(b"PUT /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let writer = {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let piece = [b"10000\r\n".as_slice(), &[0; 0x10000], b"\r\n"].concat();
+                while !stop.load(Ordering::Relaxed) {
+                    // Over the limit it is cut off, which ends this side of it.
+                    if upload.stream.write_all(&piece).is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        eventually("a running transfer", || {
+            (taken.load(Ordering::Relaxed) > 1 << 20).then_some(())
+        });
+        for _ in 0..10 {
+            assert_eq!(gateway.send(&chat("gpt-4o", false)).status, 200, "{driver}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        reader.join().expect("the reader");
+        writer.join().expect("the writer");
+    }
+}
+
+#[test]
 fn a_gigabyte_goes_up_and_down_with_flat_memory() {
     let simulator = simulator();
     let gateway = Setup::over(&simulator)
@@ -178,7 +279,7 @@ fn a_gigabyte_goes_up_and_down_with_flat_memory() {
             .as_bytes(),
     );
     client.read_until("\r\n\r\n");
-    let (mut received, mut buffer) = (client.received.len(), vec![0; 1 << 20]);
+    let (mut received, mut buffer) = (client.buffered(), vec![0; 1 << 20]);
     while received < SIZE {
         received += client.stream.read(&mut buffer).expect("bytes");
     }
@@ -192,41 +293,145 @@ fn a_gigabyte_goes_up_and_down_with_flat_memory() {
 
 #[test]
 fn a_half_closed_client_counts_as_gone_while_an_answer_is_due() {
-    let simulator = simulator();
-    let gateway = Setup::over(&simulator).start();
-    let mut client = gateway.connect();
-    client.write(chat("sim-hang", false).as_bytes());
-    eventually("the request", || {
-        (received(&simulator).len() == 1).then_some(())
-    });
-    client
-        .stream
-        .shutdown(std::net::Shutdown::Write)
-        .expect("half closed");
-    eventually("the end of the provider's work", || {
-        (simulator.stats()["aborted"] == 1).then_some(())
-    });
-    assert_eq!(
-        gateway.access.record("/v1/acc/default/openai")["end"],
-        "client_left"
-    );
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let mut client = gateway.connect();
+        client.write(chat("sim-hang", false).as_bytes());
+        eventually("the request", || {
+            (received(&simulator).len() == 1).then_some(())
+        });
+        client
+            .stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("half closed");
+        eventually("the end of the provider's work", || {
+            (simulator.stats()["aborted"] == 1).then_some(())
+        });
+        let record = gateway.access.record("/v1/acc/default/openai");
+        assert_eq!(record["end"], "client_left", "{driver}");
+    }
 }
 
 #[test]
 fn a_client_that_breaks_off_its_upload_leaves_no_whole_request() {
-    let simulator = simulator();
-    let gateway = Setup::over(&simulator).start();
-    for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
-        let mut client = gateway.connect();
-        client.write(format!("POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n5\r\nhello").as_bytes());
-        client.stream.flush().expect("flushed");
-        std::thread::sleep(Duration::from_millis(20));
-        drop(client);
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+            let mut client = gateway.connect();
+            client.write(format!("POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n5\r\nhello").as_bytes());
+            eventually("a running request", || {
+                (gateway.metric("requests_running") == 1).then_some(())
+            });
+            drop(client);
+            eventually("its end", || {
+                (gateway.metric("requests_running") == 0).then_some(())
+            });
+        }
+        assert_eq!(gateway.metric("requests_incomplete_total"), 2, "{driver}");
+        assert_eq!(received(&simulator).len(), 0, "{driver}");
     }
-    eventually("two ended requests", || {
-        (gateway.metric("requests_incomplete_total") == 2).then_some(())
-    });
-    assert_eq!(received(&simulator).len(), 0);
+}
+
+#[test]
+fn a_thousand_slow_clients_cost_a_buffer_each() {
+    const READERS: usize = 100;
+    const OTHERS: usize = 450;
+    raise_file_limit();
+    let simulator = simulator();
+    for driver in ["auto", "epoll"] {
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let before = gateway.memory();
+        // Some take nothing of a large answer, some wait in a silent stream, some do not finish their upload.
+        let large = "GET /v1/acc/default/custom-sim/bytes/50000000 HTTP/1.1\r\nHost: g\r\n\r\n";
+        let upload = "POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nabc";
+        let silent = chat("sim-hang-after-2", true);
+        let requests = [(READERS, large), (OTHERS, &silent), (OTHERS, upload)];
+        let mut slow = Vec::new();
+        for (count, request) in requests {
+            for _ in 0..count {
+                let mut client = gateway.connect();
+                client.write(request.as_bytes());
+                slow.push(client);
+            }
+        }
+        eventually("all requests", || {
+            (gateway.metric("requests_running") == slow.len() as u64).then_some(())
+        });
+        assert_eq!(gateway.send(&chat("gpt-4o", false)).status, 200, "{driver}");
+        let grown = gateway.memory().saturating_sub(before);
+        let bound = (READERS * (128 << 10) + 2 * OTHERS * (32 << 10)) as u64;
+        assert!(grown < bound, "{driver}: {grown} bytes");
+        drop(slow);
+        eventually("an idle gateway", || {
+            (gateway.metric("connections_open") == 0).then_some(())
+        });
+    }
+}
+
+/// This process holds two ends of each connection.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointers are to a live rlimit of this frame.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+}
+
+#[test]
+fn compressed_bodies_pass_untouched_and_a_bomb_stays_folded() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).expect("compressed");
+        encoder.finish().expect("compressed")
+    };
+    // An answer of a hundred megabytes in a hundred kilobytes, its usage at the end.
+    let mut large = br#"{"object":"chat.completion","padding":""#.to_vec();
+    large.resize(100 << 20, b'x');
+    large.extend_from_slice(
+        br#"","usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#,
+    );
+    let bomb = gzip(&large);
+    drop(large);
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        bomb.len()
+    );
+    let message: &'static [u8] = [head.as_bytes(), &bomb].concat().leak();
+    let body = gzip(br#"{"model":"gpt-4o","messages":[]}"#);
+    for driver in DRIVERS {
+        let simulator = simulator();
+        let gateway = Setup::over(&simulator).on(driver).start();
+        let mut client = gateway.connect();
+        let head = format!(
+            "POST /v1/acc/default/custom-sim/upload/x HTTP/1.1\r\nHost: g\r\nContent-Encoding: gzip\r\nAccept-Encoding: gzip, br\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write(&[head.as_bytes(), &body].concat());
+        assert_eq!(client.answer().json()["body_bytes"], body.len(), "{driver}");
+        let request = received(&simulator).pop().expect("a request");
+        let sent = |name| crate::harness::sent_header(&request, name);
+        assert_eq!(sent("content-encoding"), Some("gzip"), "{driver}");
+        assert_eq!(sent("accept-encoding"), Some("identity"), "{driver}");
+
+        let (upstream, serving) = crate::http::one_shot(message);
+        let gateway = Setup::at(&format!("http://{upstream}")).on(driver).start();
+        let before = gateway.memory();
+        let answer = gateway.send(&chat("gpt-4o", false));
+        assert!(answer.whole && answer.body == bomb, "{driver}");
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+        let record = gateway.access.record("/v1/acc/default/openai");
+        assert!(record["usage"].is_null(), "{record}");
+        let grown = gateway.memory().saturating_sub(before);
+        assert!(grown < 32 << 20, "{driver}: {grown} bytes");
+        serving.join().expect("served");
+    }
 }
 
 #[test]

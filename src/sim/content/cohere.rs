@@ -28,7 +28,9 @@ pub fn ask(body: &Value) -> Ask {
         Some("NONE") => ToolChoice::None,
         _ => ToolChoice::Auto,
     };
-    if let Some(schema) = body["response_format"].get("json_schema") {
+    // The reference names it one way, the guides the other.
+    let format = &body["response_format"];
+    if let Some(schema) = format.get("json_schema").or_else(|| format.get("schema")) {
         ask.schema = Some(schema.clone());
     }
     if let Some(tools) = body["tools"]

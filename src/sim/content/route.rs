@@ -439,6 +439,9 @@ fn envelope(slug: &str, path: &str) -> Envelope {
     if path.starts_with("/v1beta/models") || path.contains("/publishers/") {
         return Envelope::Google;
     }
+    if path.contains("/ai/run/") {
+        return Envelope::Workers;
+    }
     match slug {
         "anthropic" => Envelope::Anthropic,
         "google-ai-studio" | "google-vertex-ai" => Envelope::Google,

@@ -500,3 +500,82 @@ fn noise(size: usize, dice: &mut Dice) -> Bytes {
     bytes.truncate(size);
     bytes.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::content::request::Request;
+    use crate::sim::content::{Behaviour, Simulator};
+
+    fn script(directives: &str, behaviour: Behaviour) -> Script {
+        let body = format!(r#"{{"model":"m+{directives}","stream":true,"messages":[]}}"#);
+        let request = Request::new("POST", "/v1/chat/completions", body.as_bytes());
+        Simulator::new(behaviour).expect("right").answer(&request)
+    }
+
+    /// When the events are due, each moment once, microseconds.
+    fn moments(script: Script) -> Vec<u64> {
+        let mut moments: Vec<u64> = script.map(|step| step.at.as_micros() as u64).collect();
+        moments.dedup();
+        moments
+    }
+
+    #[test]
+    fn each_token_has_its_moment_counted_from_the_request() {
+        let script = script("sim-tokens-1000+ttft-50+tps-100", Behaviour::default());
+        assert_eq!(script.head_at, Some(Duration::from_millis(50)));
+        let expected: Vec<u64> = (0..1000).map(|token| 50_000 + token * 10_000).collect();
+        assert_eq!(moments(script), expected, "delays do not add up");
+    }
+
+    #[test]
+    fn a_whole_answer_comes_when_its_last_token_would_have() {
+        let body = br#"{"model":"m+sim-tokens-11+ttft-50+tps-100","messages":[]}"#;
+        let request = Request::new("POST", "/v1/chat/completions", body);
+        let simulator = Simulator::new(Behaviour::default()).expect("right");
+        let script = simulator.answer(&request);
+        let due = script.head_at.expect("a head");
+        assert!(
+            (150..=160).contains(&due.as_millis()),
+            "first token at 50 ms, ten more of 10 ms each: {due:?}"
+        );
+    }
+
+    #[test]
+    fn a_distribution_scatters_round_its_mean_and_a_seed_fixes_it() {
+        let behaviour = |seed| Behaviour {
+            seed,
+            ttft: Duration::from_millis(100),
+            tps: 100.0,
+            distribution: Distribution::Exponential,
+            ..Behaviour::default()
+        };
+        let due = |seed| moments(script("sim-tokens-5000", behaviour(seed)));
+        let first = due(1);
+        assert_eq!(first, due(1));
+        assert_ne!(first, due(2));
+        let gaps: Vec<u64> = first.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let mean = gaps.iter().sum::<u64>() / gaps.len() as u64;
+        assert!((9_500..10_500).contains(&mean), "{mean}");
+        // Of a memoryless delay, 63 of a hundred are below the mean.
+        let below = gaps.iter().filter(|gap| **gap < 10_000).count() * 100 / gaps.len();
+        assert!((60..67).contains(&below), "{below}");
+    }
+
+    #[test]
+    fn late_heads_early_heads_and_silence_are_part_of_the_schedule() {
+        let head = |directives| script(directives, Behaviour::default()).head_at;
+        assert_eq!(head("sim-slow-head-70"), Some(Duration::from_millis(70)));
+        assert_eq!(head("sim-ttft-50+early-head"), Some(Duration::ZERO));
+        assert_eq!(head("sim-ttft-50+hang-body"), Some(Duration::ZERO));
+        assert_eq!(head("sim-hang"), None);
+        let mut dripping = script("sim-drip", Behaviour::default());
+        let (one, two) = (dripping.next(), dripping.next());
+        let (one, two) = (one.expect("a byte"), two.expect("a byte"));
+        assert_eq!((one.bytes.len(), two.bytes.len()), (1, 1));
+        assert_eq!(
+            two.at - one.at,
+            Duration::from_millis(SIM_DRIP_MILLISECONDS)
+        );
+    }
+}

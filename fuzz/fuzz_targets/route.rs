@@ -1,0 +1,115 @@
+//! No JSON makes the route parser panic; what it accepts ends whatever is drawn, and is the same when written and read again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringgate::route::{Condition, Field, FieldValue, Graph, Kind};
+use serde_json::{Value, json};
+
+/// Elements made of bytes, eight for each: random text is seldom a route.
+fn elements(bytes: &[u8], extra: &Value) -> Value {
+    let count = bytes.chunks_exact(8).len();
+    let made = bytes.chunks_exact(8).enumerate().map(|(at, bytes)| {
+        // Most outputs lead forward.
+        let to = |byte: u8| match byte {
+            0..8 => json!({"elementId": byte.to_string()}),
+            _ => json!({"elementId": (at + 1 + usize::from(byte) % (count - at)).to_string()}),
+        };
+        let (one, other, third) = (to(bytes[1]), to(bytes[2]), to(bytes[3]));
+        let mut element = match bytes[0] % 8 {
+            0 => json!({"type": "conditional", "properties": {"condition": extra}, "outputs": {"true": one, "false": other}}),
+            1 => json!({"type": "conditional", "properties": {"conditions": {"metadata.x": {"$gte": bytes[4]}, "$or": [extra]}},
+                "outputs": {"true": one, "false": other}}),
+            2 => json!({"type": "percentage", "outputs": {format!("{}%", bytes[4] % 110): one, "7.5%": other, "else": third}}),
+            3 => json!({"type": "rate_limit", "outputs": {"success": one, "fallback": other},
+                "properties": {"limitType": "count", "key": "metadata.x", "limit": bytes[4], "interval": bytes[5]}}),
+            4 => extra.clone(),
+            _ => json!({"type": "model", "properties": {"provider": "p", "model": "m", "retries": bytes[4] % 8},
+                "outputs": {"success": one, "fallback": other}}),
+        };
+        if let Some(members) = element.as_object_mut() {
+            members.insert("id".to_owned(), json!(at.to_string()));
+        }
+        element
+    });
+    let start = json!({"id": "start", "type": "start", "outputs": {"next": {"elementId": "0"}}});
+    let end = json!({"id": count.to_string(), "type": "end"});
+    std::iter::once(start).chain(made).chain([end]).collect()
+}
+
+fn decide(condition: &Condition, document: &Value) -> bool {
+    let value = |field: &Field| match field {
+        Field::Body(names) => FieldValue::find(document, names),
+        Field::Metadata(_) => Some(FieldValue::from(document)),
+        Field::Header(_) => document.as_str().map(FieldValue::Text),
+    };
+    let holds = condition.matches(&value);
+    assert_eq!(
+        !holds,
+        Condition::Not(Box::new(condition.clone())).matches(&value)
+    );
+    holds
+}
+
+fn walk(graph: &Graph, draws: &[u8], document: &Value) {
+    let mut index = graph.start();
+    for step in 0..graph.elements().len() {
+        let draw = draws.get(step).copied().unwrap_or_default();
+        let way_on = |success, fallback: Option<_>| {
+            if draw.is_multiple_of(2) {
+                Some(success)
+            } else {
+                fallback
+            }
+        };
+        let next = match &graph.element(index).kind {
+            Kind::Start { next } => Some(*next),
+            Kind::Conditional {
+                condition,
+                holds,
+                fails,
+            } => Some(if decide(condition, document) {
+                *holds
+            } else {
+                *fails
+            }),
+            Kind::Percentage(split) => Some(split.target(u64::from(draw) * (u64::MAX / 255))),
+            Kind::Rate {
+                success, fallback, ..
+            }
+            | Kind::Model {
+                success, fallback, ..
+            } => way_on(*success, *fallback),
+            Kind::End => None,
+        };
+        match next {
+            Some(next) => index = next,
+            None => return,
+        }
+    }
+    panic!("a path without an end");
+}
+
+fuzz_target!(|input: (bool, &[u8], &str)| {
+    let (made, bytes, text) = input;
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
+    let elements = if made {
+        elements(bytes, &value)
+    } else {
+        value.clone()
+    };
+    match Graph::parse(&elements) {
+        Ok(graph) => {
+            assert_eq!(Graph::parse(&graph.to_elements()).as_ref(), Ok(&graph));
+            walk(&graph, bytes, &value);
+        }
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            for error in errors {
+                assert_eq!(error.path[..2], ["body", "elements"]);
+                assert!(error.to_string().len() < 1024);
+            }
+        }
+    }
+});

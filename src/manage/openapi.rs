@@ -1,0 +1,112 @@
+//! `/openapi.json`: the API as its own table tells it.
+
+use serde_json::{Map, Value, json};
+
+use super::operation::{Answers, Body, Needs, Operation};
+use super::schema::{Field, describe, describe_members};
+
+/// The description (OpenAPI 3.1).
+pub(super) fn document(operations: &[&Operation]) -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in operations {
+        let path = paths
+            .entry(operation.path)
+            .or_insert_with(|| Value::Object(Map::new()));
+        path[operation.method.to_ascii_lowercase()] = describe_operation(operation);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "ringgate management API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/client/v4"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    })
+}
+
+fn describe_operation(operation: &Operation) -> Value {
+    let mut parameters: Vec<Value> = parameters(operation.path)
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    let query = |field: &Field| json!({"name": field.name, "in": "query", "required": field.required, "schema": describe(&field.kind)});
+    parameters.extend(operation.query.iter().map(query));
+    let mut described = json!({
+        "operationId": operation.name,
+        "summary": operation.about,
+        "tags": [operation.name.split('.').next()],
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done", "content": {"application/json": {"schema": answer(&operation.answers)}}},
+            "default": {"description": "Not done", "content": {"application/json": {"schema": failure()}}},
+        },
+    });
+    if let Needs::Any(permissions) = operation.needs {
+        let names: Vec<&str> = permissions
+            .iter()
+            .map(|permission| permission.name())
+            .collect();
+        described["description"] = Value::from(format!("Needs one of: {}.", names.join(", ")));
+    }
+    let body = match operation.body {
+        Body::None => None,
+        Body::Members(fields) => Some((true, describe_members(fields))),
+        Body::Optional(fields) => Some((false, describe_members(fields))),
+        Body::Value(kind) | Body::Own(kind) => Some((true, describe(&kind))),
+    };
+    if let Some((required, schema)) = body {
+        described["requestBody"] =
+            json!({"required": required, "content": {"application/json": {"schema": schema}}});
+    }
+    described
+}
+
+/// The names in braces of a path.
+pub(super) fn parameters(path: &'static str) -> impl Iterator<Item = &'static str> {
+    path.split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn answer(answers: &Answers) -> Value {
+    let enveloped = |result: Value| {
+        json!({
+            "type": "object",
+            "required": ["success", "errors", "messages", "result"],
+            "properties": {"success": {"const": true}, "errors": {"type": "array"}, "messages": {"type": "array"}, "result": result},
+        })
+    };
+    match answers {
+        Answers::Result(fields) => enveloped(describe_members(fields)),
+        Answers::Value(kind) => enveloped(describe(kind)),
+        Answers::Page(fields) => {
+            let mut page = enveloped(json!({"type": "array", "items": describe_members(fields)}));
+            page["properties"]["result_info"] = json!({"type": "object"});
+            page
+        }
+        Answers::Raw(fields) => describe_members(fields),
+    }
+}
+
+fn failure() -> Value {
+    json!({
+        "type": "object",
+        "required": ["success", "errors", "messages", "result"],
+        "properties": {
+            "success": {"const": false},
+            "errors": {"type": "array", "items": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "integer"},
+                    "message": {"type": "string"},
+                    "path": {"type": "array", "items": {"type": "string"}},
+                },
+            }},
+            "messages": {"type": "array"},
+            "result": {"type": "null"},
+        },
+    })
+}

@@ -1,0 +1,91 @@
+// The official Cloudflare npm client, unmodified, against the management API.
+// Usage: node cloudflare_api.mjs RINGGATE_BINARY
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+import Cloudflare from "cloudflare";
+
+const TOKEN = "sdk-test-token-0123456789-0123456789";
+const account_id = "0123456789abcdef0123456789abcdef";
+const required = {
+  cache_invalidate_on_update: true,
+  cache_ttl: 0,
+  collect_logs: true,
+  rate_limiting_interval: 0,
+  rate_limiting_limit: 0,
+};
+
+async function start(binary, folder) {
+  const options = ["serve", "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0", "--data-dir", join(folder, "data"), "--account-id", account_id];
+  const child = spawn(binary, options, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, RINGGATE_BOOTSTRAP_TOKEN: TOKEN } });
+  for await (const line of createInterface({ input: child.stderr })) {
+    const found = /management (http:\/\/\S+)/.exec(line);
+    if (found) {
+      child.stderr.resume();
+      return { child, baseURL: `${found[1]}/client/v4` };
+    }
+  }
+  throw new Error("the gateway did not start");
+}
+
+async function testGateways(client) {
+  const gateways = client.aiGateway;
+  const made = await gateways.create({ account_id, id: "npm", ...required, cache_ttl: 60, retry_backoff: "linear" });
+  assert.equal(made.cache_ttl, 60);
+  assert.deepEqual(await gateways.get("npm", { account_id }), made);
+  const changed = await gateways.update("npm", { account_id, ...required });
+  assert.equal(changed.cache_ttl, 0);
+  assert.equal(changed.retry_backoff, "linear");
+  await assert.rejects(gateways.create({ account_id, id: "npm", ...required }), (error) => {
+    return error instanceof Cloudflare.BadRequestError && error.errors[0].code === 7001;
+  });
+  await assert.rejects(gateways.get("nowhere", { account_id }), Cloudflare.NotFoundError);
+  for (let number = 0; number < 25; number++) {
+    await gateways.create({ account_id, id: `page-${String(number).padStart(2, "0")}`, ...required });
+  }
+  const ids = [];
+  for await (const gateway of gateways.list({ account_id, search: "page-", per_page: 10 })) {
+    ids.push(gateway.id);
+  }
+  assert.equal(ids.length, 25);
+  assert.equal(new Set(ids).size, 25);
+  assert.match(await gateways.urls.get("openai", { account_id, gateway_id: "npm" }), /\/npm\/openai$/);
+  assert.equal((await gateways.delete("npm", { account_id })).id, "npm");
+}
+
+async function testTokens(client, baseURL) {
+  const groups = [];
+  for await (const group of client.accounts.tokens.permissionGroups.list({ account_id })) {
+    groups.push(group);
+  }
+  const read = groups.find((group) => group.name === "AI Gateway Read");
+  const policies = [{ effect: "allow", permission_groups: [{ id: read.id }], resources: { [`com.cloudflare.api.account.${account_id}`]: "*" } }];
+  const made = await client.accounts.tokens.create({ account_id, name: "npm", policies });
+  const reader = new Cloudflare({ apiToken: made.value, baseURL, maxRetries: 0 });
+  assert.equal((await reader.user.tokens.verify()).status, "active");
+  assert.ok(await reader.aiGateway.get("default", { account_id }));
+  await assert.rejects(reader.aiGateway.delete("default", { account_id }), Cloudflare.PermissionDeniedError);
+  const rolled = await client.accounts.tokens.value.update(made.id, { account_id, body: {} });
+  await assert.rejects(reader.aiGateway.get("default", { account_id }), Cloudflare.AuthenticationError);
+  assert.ok(await new Cloudflare({ apiToken: rolled, baseURL }).aiGateway.get("default", { account_id }));
+  assert.equal((await client.accounts.tokens.delete(made.id, { account_id })).id, made.id);
+}
+
+const folder = mkdtempSync(join(tmpdir(), "ringgate-sdk-"));
+const { child, baseURL } = await start(process.argv[2], folder);
+try {
+  const client = new Cloudflare({ apiToken: TOKEN, baseURL });
+  await testGateways(client);
+  await testTokens(client, baseURL);
+} finally {
+  child.kill();
+}
+const code = await new Promise((resolve) => child.on("exit", resolve));
+rmSync(folder, { recursive: true });
+assert.equal(code, 0);
+console.log("npm client: cloudflare passes");
