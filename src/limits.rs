@@ -4,12 +4,15 @@ use std::time::Duration;
 
 // --- net ---
 
-/// First read of an idle connection and of the close detector: a typical SDK head fits, ten thousand idle ones cost 10 MiB.
-pub const IDLE_READ_BYTES: usize = 1024;
+/// First read of an idle connection and of the close detector: the head of an SDK without long headers fits, ten thousand
+/// idle ones cost 8 MiB.
+pub const IDLE_READ_BYTES: usize = 768;
 /// Read size for the rest of a head and for buffered bodies.
 pub const BODY_READ_BYTES: usize = 16 * 1024;
-/// Read size of a stream of small events: many streams are open at once and each holds one buffer.
-pub const RELAY_READ_MIN: usize = 4 * 1024;
+/// Read size for an answer's head: a short plain answer comes with it, and a stream that waits for its first token holds it.
+pub const ANSWER_READ_BYTES: usize = 2 * 1024;
+/// Read size of a stream of small events: many streams are open at once and each holds one buffer. It grows with use.
+pub const RELAY_READ_MIN: usize = 1024;
 /// Read size of a bulk transfer: beyond this fewer system calls no longer show.
 pub const RELAY_READ_MAX: usize = 64 * 1024;
 /// One TLS record with its overhead (RFC 8446 section 5.2).
@@ -212,6 +215,8 @@ pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 pub const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How often a drain looks whether the last connection is gone.
 pub const DRAIN_CHECK: Duration = Duration::from_millis(20);
+/// How often a server that is to end after so many requests counts them.
+pub const SERVED_CHECK: Duration = Duration::from_millis(20);
 /// Data threads started again within a minute before the program gives up.
 pub const RESTARTS_PER_MINUTE: usize = 5;
 /// Data threads of one program: ids carry the thread in one byte.

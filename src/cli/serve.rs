@@ -16,6 +16,10 @@ pub(super) struct Options {
     /// Do not write the first token to a file in the data directory
     #[arg(long)]
     no_token_file: bool,
+    /// Drain and exit once this many requests were served: instruction counters need a process that ends by itself
+    /// (`benches/instructions`). No feature of the gateway, hence not shown.
+    #[arg(long, value_name = "N", hide = true)]
+    exit_after: Option<u64>,
 }
 
 /// Serves until a signal ends it.
@@ -23,6 +27,7 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let Options {
         flags,
         no_token_file,
+        exit_after,
     } = options;
     let variable = |name: &str| std::env::var(name).ok();
     let (config, shown) = config::load(&flags, &variable)?;
@@ -37,6 +42,7 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
         bootstrap: environment::bootstrap_token()?,
         master_key: environment::master_key()?,
         token_file: !no_token_file,
+        exit_after,
     })
     .map_err(|error| config::located(&shown, &error.to_string()))?;
     let summary = running.summary();

@@ -43,7 +43,7 @@ pub(super) struct Answer {
     /// Its head.
     pub head: ResponseHead,
     /// The connection that brings the body.
-    pub upstream: Connection,
+    pub upstream: Box<Connection>,
     /// The connection's place in the pool.
     pub slot: Slot,
     /// Whether the whole request was sent, so that the connection may be used again.
@@ -126,7 +126,7 @@ async fn connection(
     settings: &Settings,
     outgoing: &Outgoing,
     settle: &mut Settle<'_>,
-) -> Result<(Connection, Slot, bool), Failure> {
+) -> Result<(Box<Connection>, Slot, bool), Failure> {
     let begin = Instant::now();
     let patience = bounded(settings.clocks.connect, outgoing.until);
     let key = PoolKey {
@@ -145,7 +145,7 @@ async fn connection(
         Err(full) => Err(GatewayError::no_answer(full)),
         Ok(Checkout::Warm(connection, slot)) => {
             bump(&thread.counters.reuses, 1);
-            return Ok((*connection, slot, true));
+            return Ok((connection, slot, true));
         }
         Ok(Checkout::Open(slot)) => {
             let connector = thread.connector(settings, patience);
@@ -156,7 +156,7 @@ async fn connection(
                     settle.timeline.dns += times.dns;
                     settle.timeline.tcp += times.tcp;
                     settle.timeline.tls += times.tls;
-                    Ok((connection, slot, false))
+                    Ok((Box::new(connection), slot, false))
                 }
                 Err(error) => {
                     bump(&thread.counters.connect_errors, 1);

@@ -1,6 +1,7 @@
 //! One client connection: TLS, the PROXY protocol, and one request after the other.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,7 @@ use super::body::{self, Whole};
 use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
 use super::outgoing::{self, Key, write_head};
-use super::relay::{After, relay};
+use super::relay::{After, Relaying, relay};
 use super::resolve::{Resolved, resolve};
 use super::settle::Settle;
 use super::{Ask, Thread, mint, plan};
@@ -43,23 +44,40 @@ pub struct Edge {
     pub clocks: HeadClocks,
 }
 
-/// Serves a connection to its end. At the bound it is told so and closed.
-pub async fn serve(thread: Rc<Thread>, transport: Transport, edge: Edge) {
-    let _open = Open::enter(&thread);
-    if thread.shared.open.load(Ordering::Relaxed) > thread.shared.open_max {
-        bump(&thread.counters.refused, 1);
-        return Box::pin(refuse_busy(transport, edge)).await;
+impl Edge {
+    /// Whether a connection begins with its first request.
+    fn is_plain(&self) -> bool {
+        self.tls.is_none() && !self.proxy_protocol
     }
-    let stall = thread
-        .shared
-        .snapshot
-        .load()
-        .settings
-        .clocks
-        .client_write_stall;
-    transport.bound_silence(stall);
-    if let Some((connection, client)) = Box::pin(begin(transport, &edge)).await {
-        requests(&thread, connection, client).await;
+}
+
+/// Serves a connection to its end. At the bound it is told so and closed.
+pub fn serve(thread: Rc<Thread>, transport: Transport, edge: Rc<Edge>) -> impl Future<Output = ()> {
+    let mut connection = Box::new(Connection::server(transport, edge.head_limits));
+    let client = connection.transport().peer().ip();
+    // What an idle connection does not need is boxed, so that it does not hold the room.
+    async move {
+        let _open = Open::enter(&thread);
+        if thread.shared.open.load(Ordering::Relaxed) > thread.shared.open_max {
+            bump(&thread.counters.refused, 1);
+            return Box::pin(refuse_busy(connection, edge)).await;
+        }
+        let stall = thread
+            .shared
+            .snapshot
+            .load()
+            .settings
+            .clocks
+            .client_write_stall;
+        connection.transport().bound_silence(stall);
+        connection.set_head_clocks(edge.clocks);
+        let client = match edge.is_plain() {
+            true => Some(client),
+            false => Box::pin(begin(&mut connection, &edge, edge.clocks.head)).await,
+        };
+        if let Some(client) = client {
+            requests(&thread, connection, client).await;
+        }
     }
 }
 
@@ -85,11 +103,10 @@ impl Drop for Open<'_> {
 }
 
 /// Says so in the client's own language: a handshake too has to be over within a moment.
-async fn refuse_busy(transport: Transport, mut edge: Edge) {
-    edge.clocks.head = LINGER;
-    let Some((mut connection, _)) = begin(transport, &edge).await else {
+async fn refuse_busy(mut connection: Box<Connection>, edge: Rc<Edge>) {
+    if begin(&mut connection, &edge, LINGER).await.is_none() {
         return;
-    };
+    }
     let answer = GatewayError::too_busy().answer(ErrorStatus::Strict, b"", true, false);
     connection
         .transport()
@@ -99,15 +116,14 @@ async fn refuse_busy(transport: Transport, mut edge: Edge) {
     }
 }
 
-/// The PROXY header, then TLS; both within the time of a request's head. `None`: the client did not get so far.
-async fn begin(mut transport: Transport, edge: &Edge) -> Option<(Connection, IpAddr)> {
+/// The PROXY header, then TLS; both within `patience`. `None`: the client did not get so far.
+async fn begin(connection: &mut Connection, edge: &Edge, patience: Duration) -> Option<IpAddr> {
+    let transport = connection.transport();
     let mut client = transport.peer();
     let mut early = BytesMut::new();
-    if edge.proxy_protocol || edge.tls.is_some() {
-        transport.arm_deadline(edge.clocks.head, OnExpiry::ShutBoth);
-    }
+    transport.arm_deadline(patience, OnExpiry::ShutBoth);
     if edge.proxy_protocol {
-        client = proxied(&mut transport, &mut early).await?.unwrap_or(client);
+        client = proxied(transport, &mut early).await?.unwrap_or(client);
     }
     if let Some(tls) = &edge.tls {
         let session = rustls::ServerConnection::new(tls.config()).ok()?;
@@ -115,10 +131,8 @@ async fn begin(mut transport: Transport, edge: &Edge) -> Option<(Connection, IpA
         early.clear();
     }
     transport.disarm_deadline();
-    let mut connection = Connection::server(transport, edge.head_limits);
-    connection.set_head_clocks(edge.clocks);
     connection.put_buffered(early);
-    Some((connection, client.ip()))
+    Some(client.ip())
 }
 
 /// Reads a PROXY protocol header; what follows it stays in `early`. `None`: there is none, and the connection is not to be
@@ -141,36 +155,53 @@ async fn proxied(transport: &mut Transport, early: &mut BytesMut) -> Option<Opti
     }
 }
 
-async fn requests(thread: &Thread, mut connection: Connection, client: IpAddr) {
+async fn requests(thread: &Thread, mut connection: Box<Connection>, client: IpAddr) {
     loop {
-        let head = match connection.next_request().await {
-            Ok(Some(head)) => head,
-            Ok(None) => return,
-            Err(error) => return Box::pin(refuse(thread, connection, client, &error)).await,
+        let next = connection.next_request().await;
+        let Some(answering) = answering(thread, &mut connection, client, next) else {
+            return;
         };
-        // Boxed, so that an idle connection does not hold the room of a running request.
-        match Box::pin(exchange(thread, &mut connection, &head, client)).await {
+        match answering.await {
             After::Keep if !thread.draining.get() => {}
             After::Keep | After::Close => return Box::pin(linger(connection)).await,
             After::Abort => return connection.abort(),
+            After::Drop => return,
         }
+    }
+}
+
+/// What is to be done about what [`Connection::next_request`] brought; `None`: nothing. Boxed, so that an idle connection
+/// does not hold the room of a running request.
+fn answering<'a>(
+    thread: &'a Thread,
+    connection: &'a mut Connection,
+    client: IpAddr,
+    next: Result<Option<RequestHead>, ConnectionError>,
+) -> Option<Pin<Box<dyn Future<Output = After> + 'a>>> {
+    match next {
+        Ok(Some(head)) => {
+            let head = Box::new(head);
+            Some(Box::pin(exchange(thread, connection, head, client)))
+        }
+        Ok(None) => None,
+        Err(error) => Some(Box::pin(refuse(thread, connection, client, error))),
     }
 }
 
 /// Answers a head that cannot be read.
 async fn refuse(
     thread: &Thread,
-    mut connection: Connection,
+    connection: &mut Connection,
     client: IpAddr,
-    error: &ConnectionError,
-) {
-    let status = match error {
+    error: ConnectionError,
+) -> After {
+    let status = match &error {
         ConnectionError::Head(error) => error.status(),
         ConnectionError::TimedOut(_) => 408,
-        _ => return,
+        _ => return After::Drop,
     };
     let setting = thread.shared.snapshot.load().settings.error_status;
-    let error = GatewayError::bad_request(status, error);
+    let error = GatewayError::bad_request(status, &error);
     let mut settle = Settle::begin_unread(thread, client);
     settle.note_error(&error, setting);
     let mut headers = Vec::new();
@@ -185,15 +216,15 @@ async fn refuse(
         Ok(()) => End::Complete,
         Err(_) => End::ClientLeft,
     };
-    drop(settle);
-    if written.is_ok() {
-        linger(connection).await;
+    match written {
+        Ok(()) => After::Close,
+        Err(_) => After::Drop,
     }
 }
 
 /// Closes our side and takes in what the client still sends, within a bound: closing with bytes unread would reset the
 /// connection, and the reset would overtake the answer (RFC 9112 section 9.6).
-async fn linger(mut connection: Connection) {
+async fn linger(mut connection: Box<Connection>) {
     connection
         .transport()
         .arm_deadline(LINGER, OnExpiry::ShutBoth);
@@ -213,7 +244,7 @@ async fn linger(mut connection: Connection) {
 async fn exchange(
     thread: &Thread,
     client: &mut Connection,
-    head: &RequestHead,
+    head: Box<RequestHead>,
     peer: IpAddr,
 ) -> After {
     let snapshot = thread.shared.snapshot.load_full();
@@ -222,43 +253,37 @@ async fn exchange(
         .headers()
         .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"))
         .map(|(_, value)| value);
-    let mut settle = Settle::begin(thread, head, settings.client_address(peer, forwarded));
-    let prepared = prepare(thread, &snapshot, head, &mut settle);
+    let mut settle = Settle::begin(thread, &head, settings.client_address(peer, forwarded));
+    let prepared = prepare(thread, &snapshot, &head, &mut settle);
     // From here on the request may wait for long; an old snapshot must not live as long as it.
     drop(snapshot);
-    let prepared = match prepared {
-        Ok(Prepared::Ready(outgoing)) => Ok((outgoing, None)),
-        // Boxed: few requests go this way.
-        Ok(Prepared::Unpaid(unpaid)) => {
-            Box::pin(pay(thread, &settings, client, head, *unpaid, &mut settle)).await
+    // Boxed, and gone before the answer is relayed: a stream should not hold the room of its request.
+    let begun = Box::pin(answer(
+        thread,
+        &settings,
+        client,
+        &head,
+        prepared,
+        &mut settle,
+    ));
+    let begun = begun.await;
+    match begun {
+        Ok(relaying) => {
+            drop(head);
+            relay(&settings, client, relaying, &mut settle).await
         }
-        Err(error) => Err(Failure::from(error)),
-    };
-    let failure = match prepared {
-        Err(failure) => failure,
-        Ok((outgoing, _body)) => {
-            match admit_and_attempt(thread, &settings, client, head, &outgoing, &mut settle).await {
-                Ok(answer) => {
-                    return relay(
-                        thread,
-                        &settings,
-                        client,
-                        head,
-                        answer,
-                        &outgoing,
-                        &mut settle,
-                    )
-                    .await;
-                }
-                Err(failure) => failure,
-            }
+        Err(Failure::Error(error)) => {
+            Box::pin(answer_error(
+                thread,
+                &settings,
+                client,
+                &head,
+                &error,
+                &mut settle,
+            ))
+            .await
         }
-    };
-    match failure {
-        Failure::Error(error) => {
-            answer_error(thread, &settings, client, head, &error, &mut settle).await
-        }
-        Failure::ClientGone(end) => {
+        Err(Failure::ClientGone(end)) => {
             settle.record.end = end;
             After::Abort
         }
@@ -414,18 +439,27 @@ fn prepare<'a>(
     }))
 }
 
-async fn admit_and_attempt(
+/// Phase 10 and what comes before the commit point.
+async fn answer(
     thread: &Thread,
     settings: &Settings,
     client: &mut Connection,
     head: &RequestHead,
-    outgoing: &Outgoing,
+    prepared: Result<Prepared<'_>, GatewayError>,
     settle: &mut Settle<'_>,
-) -> Result<super::attempt::Answer, Failure> {
+) -> Result<Box<Relaying>, Failure> {
+    let (outgoing, _body) = match prepared? {
+        Prepared::Ready(outgoing) => (outgoing, None),
+        // Boxed: few requests go this way.
+        Prepared::Unpaid(unpaid) => {
+            Box::pin(pay(thread, settings, client, head, *unpaid, settle)).await?
+        }
+    };
     if client.admit_body().await.is_err() {
         return Err(Failure::ClientGone(End::ClientLeft));
     }
-    attempt(thread, settings, client, head, outgoing, settle).await
+    let answer = attempt(thread, settings, client, head, &outgoing, settle).await?;
+    Ok(Relaying::begin(thread, head, answer, &outgoing, settle))
 }
 
 /// `cf-aig-request-timeout`: milliseconds to the answer's head; 0, negative and unreadable values count as absent

@@ -1,11 +1,14 @@
 //! Phase 12: the answer goes down as it comes.
 
+use quanta::Instant;
+
 use super::Thread;
 use super::attempt::{Answer, Outgoing};
 use super::settle::Settle;
 use crate::http::{RequestHead, ResponseFraming, Version, write};
 use crate::meter::{Meter, Metered};
 use crate::net::http1::Connection;
+use crate::net::pool::Slot;
 use crate::net::pump::{self, Framing, RelayClocks, RelayEnd};
 use crate::providers::goes_down;
 use crate::record::End;
@@ -20,57 +23,106 @@ pub(super) enum After {
     Close,
     /// A reset: what was sent is not whole.
     Abort,
+    /// Nothing: the connection is broken.
+    Drop,
+}
+
+/// An answer about to be relayed. It holds nothing of the request and of the answer's head but what the relay needs: a
+/// stream may last for an hour.
+pub(super) struct Relaying {
+    upstream: Box<Connection>,
+    slot: Slot,
+    /// Whether the upstream connection may be used again.
+    sent: bool,
+    /// The head for the client.
+    head: Vec<u8>,
+    framing: Framing,
+    /// Whether the client's connection is kept.
+    keep: bool,
+    /// When the relay must have ended.
+    until: Option<Instant>,
+    meter: Option<Meter>,
+}
+
+impl Relaying {
+    /// Writes the head for the client.
+    pub fn begin(
+        thread: &Thread,
+        request: &RequestHead,
+        answer: Answer,
+        outgoing: &Outgoing,
+        settle: &mut Settle<'_>,
+    ) -> Box<Self> {
+        let Answer {
+            head,
+            upstream,
+            slot,
+            sent,
+        } = answer;
+        let old = request.version() == Version::Http10;
+        let framing = match head.framing() {
+            ResponseFraming::UntilClose if !old => Framing::IntoChunks,
+            ResponseFraming::Chunked if old => Framing::OutOfChunks,
+            _ => Framing::Same,
+        };
+        let ends_by_close = old
+            && matches!(
+                head.framing(),
+                ResponseFraming::UntilClose | ResponseFraming::Chunked
+            );
+        let keep = request.keep_alive() && sent && !ends_by_close && !thread.draining.get();
+        settle.record.status = head.status();
+        let mut out = Vec::with_capacity(head.bytes().len() + 256);
+        write_head(&mut out, &head, request, framing, keep);
+        settle.write_headers(&mut out);
+        out.extend_from_slice(b"\r\n");
+        let meter = outgoing
+            .metered
+            .then(|| Meter::new(head.header("content-type"), head.header("content-encoding")));
+        Box::new(Self {
+            upstream,
+            slot,
+            sent,
+            head: out,
+            framing,
+            keep,
+            until: outgoing.until,
+            meter,
+        })
+    }
 }
 
 /// Relays head and body to the client and puts the upstream connection back.
 pub(super) async fn relay(
-    thread: &Thread,
     settings: &Settings,
     client: &mut Connection,
-    request: &RequestHead,
-    answer: Answer,
-    outgoing: &Outgoing,
+    mut relaying: Box<Relaying>,
     settle: &mut Settle<'_>,
 ) -> After {
-    let Answer {
-        head,
-        mut upstream,
-        slot,
-        sent,
-    } = answer;
-    let old = request.version() == Version::Http10;
-    let framing = match head.framing() {
-        ResponseFraming::UntilClose if !old => Framing::IntoChunks,
-        ResponseFraming::Chunked if old => Framing::OutOfChunks,
-        _ => Framing::Same,
-    };
-    let ends_by_close = old
-        && matches!(
-            head.framing(),
-            ResponseFraming::UntilClose | ResponseFraming::Chunked
-        );
-    let keep = request.keep_alive() && sent && !ends_by_close && !thread.draining.get();
-    settle.record.status = head.status();
-    let mut out = Vec::with_capacity(head.bytes().len() + 256);
-    write_head(&mut out, &head, request, framing, keep);
-    settle.write_headers(&mut out);
-    out.extend_from_slice(b"\r\n");
     let clocks = RelayClocks {
         sender_idle: settings.clocks.stream_idle,
         receiver_stall: settings.clocks.client_write_stall,
-        until: outgoing.until,
+        until: relaying.until,
     };
+    let head = std::mem::take(&mut relaying.head);
+    let framing = relaying.framing;
+    let (upstream, meter) = (&mut relaying.upstream, &mut relaying.meter);
     let mut received = 0;
-    let mut meter = outgoing
-        .metered
-        .then(|| Meter::new(head.header("content-type"), head.header("content-encoding")));
-    let relayed = pump::relay(&mut upstream, client, out, framing, clocks, |run| {
+    let relayed = pump::relay(upstream, client, head, framing, clocks, |run| {
         received += run.len() as u64;
-        if let Some(meter) = &mut meter {
+        if let Some(meter) = meter {
             meter.feed(run);
         }
     })
     .await;
+    let Relaying {
+        upstream,
+        slot,
+        sent,
+        keep,
+        meter,
+        ..
+    } = *relaying;
     // Also of an answer that broke off: what was received counts.
     if let Some(meter) = meter {
         let Metered { usage, model, .. } = meter.finish();

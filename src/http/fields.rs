@@ -147,6 +147,15 @@ fn empty_lines(buffer: &[u8]) -> Result<usize, HeadError> {
 }
 
 fn check_line_endings(head: &[u8]) -> Result<(), HeadError> {
+    // One look at each line: where every LF has its CR and there are as many of both, all are pairs.
+    let mut lines = 0;
+    let paired = memchr::memchr_iter(b'\n', head).all(|position| {
+        lines += 1;
+        position > 0 && head[position - 1] == b'\r'
+    });
+    if paired && memchr::memchr_iter(b'\r', head).count() == lines {
+        return Ok(());
+    }
     for position in memchr::memchr2_iter(b'\r', b'\n', head) {
         let paired = match head[position] {
             b'\r' => head.get(position + 1).is_none_or(|&next| next == b'\n'),

@@ -312,6 +312,12 @@ mod tests {
                 && stream.first_event_us.count == 5,
             "{stream:?}"
         );
+        assert_eq!(stream.event_delay_us.count, 0, "{stream:?}");
+        let stamped = count("/v1", &["--stream", "--model", "sim-tokens-10+stamp"]);
+        assert!(
+            stamped.errors.is_empty() && stamped.event_delay_us.count >= 50,
+            "{stamped:?}"
+        );
         let messages = count("", &["--stream", "--dialect", "anthropic"]);
         assert_eq!(
             (messages.requests, messages.errors.len()),

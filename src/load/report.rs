@@ -17,6 +17,7 @@ pub(super) struct Tally {
     first_byte: Histogram<u64>,
     first_event: Histogram<u64>,
     gap: Histogram<u64>,
+    delay: Histogram<u64>,
     /// When the first and the last outcome came.
     span: Option<(Instant, Instant)>,
 }
@@ -28,6 +29,7 @@ pub(super) struct Sample {
     pub first_byte: Duration,
     pub first_event: Option<Duration>,
     pub gaps: Vec<u64>,
+    pub delays: Vec<u64>,
     pub events: u64,
     pub bytes: u64,
 }
@@ -57,6 +59,9 @@ pub struct Report {
     pub first_event_us: Percentiles,
     /// Between two events of a stream.
     pub event_gap_us: Percentiles,
+    /// From the moment an event was due to its arrival, where the server is on this machine and stamps them (the
+    /// simulator's directive `stamp`).
+    pub event_delay_us: Percentiles,
 }
 
 /// A distribution.
@@ -86,6 +91,7 @@ impl Default for Tally {
             first_byte: histogram(),
             first_event: histogram(),
             gap: histogram(),
+            delay: histogram(),
             span: None,
         }
     }
@@ -104,6 +110,9 @@ impl Tally {
         }
         for gap in &sample.gaps {
             self.gap.saturating_record(*gap);
+        }
+        for delay in &sample.delays {
+            self.delay.saturating_record(*delay);
         }
     }
 
@@ -144,6 +153,7 @@ impl Tally {
             (&mut self.first_byte, &other.first_byte),
             (&mut self.first_event, &other.first_event),
             (&mut self.gap, &other.gap),
+            (&mut self.delay, &other.delay),
         ] {
             mine.add(theirs).expect("equal bounds");
         }
@@ -167,6 +177,7 @@ impl Tally {
             first_byte_us: percentiles(&self.first_byte),
             first_event_us: percentiles(&self.first_event),
             event_gap_us: percentiles(&self.gap),
+            event_delay_us: percentiles(&self.delay),
         }
     }
 }
@@ -206,6 +217,7 @@ impl fmt::Display for Report {
             ("first byte", &self.first_byte_us),
             ("first event", &self.first_event_us),
             ("event gap", &self.event_gap_us),
+            ("event delay", &self.event_delay_us),
         ];
         if self.requests > 0 {
             writeln!(

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Run;
 use super::report::{Sample, Tally};
@@ -266,6 +266,7 @@ async fn answer(
         if events && ended > 0 {
             let now = Instant::now();
             sample.events += ended;
+            sample.delays.extend(delays(&piece, SystemTime::now()));
             match last_event {
                 None => sample.first_event = Some(now.saturating_duration_since(from)),
                 Some(last) => sample
@@ -287,6 +288,18 @@ async fn answer(
     }
     sample.latency = from.elapsed();
     Ok(sample)
+}
+
+/// How late the events of a piece came that tell when they were due, in microseconds. A stamp that two pieces share is
+/// left out.
+fn delays(piece: &[u8], now: SystemTime) -> impl Iterator<Item = u64> {
+    const STAMP: &[u8] = b": due ";
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    memchr::memmem::find_iter(piece, STAMP).filter_map(move |at| {
+        let (digits, _) = piece[at + STAMP.len()..].split_at_checked(16)?;
+        let due: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        Some((now.as_micros() as u64).saturating_sub(due))
+    })
 }
 
 /// The last bytes of a body: enough to see how it ended.
@@ -313,6 +326,14 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_tells_how_late_an_event_is() {
+        let piece =
+            b": due 1767225600000100\ndata: a\n\n: due 1767225600000300\ndata: b\n\n: due 17672";
+        let now = UNIX_EPOCH + Duration::from_micros(1_767_225_600_000_400);
+        assert_eq!(delays(piece, now).collect::<Vec<_>>(), [300, 100]);
+    }
 
     #[test]
     fn events_are_counted_across_cuts() {

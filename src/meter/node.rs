@@ -7,69 +7,98 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-/// Every key that leads to a count or a model's name, sorted.
+/// Every key that leads to a count or a model's name, the short ones first.
 const KEYS: [&str; 60] = [
-    "amazon-bedrock-invocationMetrics",
-    "billed_units",
+    "meta",
+    "type",
     "bytes",
-    "cacheReadInputTokenCount",
-    "cacheReadInputTokens",
-    "cacheWriteInputTokenCount",
-    "cacheWriteInputTokens",
-    "cache_creation",
-    "cache_creation_input_tokens",
-    "cache_read_input_tokens",
-    "cache_write_tokens",
-    "cachedContentTokenCount",
-    "cached_tokens",
-    "candidatesTokenCount",
-    "completion_tokens",
-    "completion_tokens_details",
     "delta",
+    "model",
+    "usage",
+    "result",
+    "tokens",
+    "x_groq",
+    "message",
+    "metrics",
+    "metadata",
+    "response",
     "embeddings",
+    "iterations",
+    "statistics",
+    "inputTokens",
+    "predictions",
+    "token_count",
+    "totalTokens",
+    "billed_units",
+    "input_tokens",
+    "modelVersion",
+    "outputTokens",
+    "total_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "prompt_tokens",
+    "usageMetadata",
+    "cache_creation",
+    "inputTokenCount",
+    "thinking_tokens",
+    "totalTokenCount",
+    "outputTokenCount",
+    "promptTokenCount",
+    "reasoning_tokens",
+    "completion_tokens",
+    "input_token_count",
+    "num_cached_tokens",
+    "cache_write_tokens",
+    "output_token_count",
+    "thoughtsTokenCount",
+    "inputTextTokenCount",
+    "cacheReadInputTokens",
+    "candidatesTokenCount",
+    "input_tokens_details",
+    "cacheWriteInputTokens",
+    "output_tokens_details",
+    "prompt_tokens_details",
+    "cache_read_input_tokens",
+    "cachedContentTokenCount",
+    "prompt_cache_hit_tokens",
+    "toolUsePromptTokenCount",
+    "cacheReadInputTokenCount",
+    "cacheWriteInputTokenCount",
+    "completion_tokens_details",
     "ephemeral_1h_input_tokens",
     "ephemeral_5m_input_tokens",
-    "inputTextTokenCount",
-    "inputTokenCount",
-    "inputTokens",
-    "input_token_count",
-    "input_tokens",
-    "input_tokens_details",
-    "iterations",
-    "message",
-    "meta",
-    "metadata",
-    "metrics",
-    "model",
-    "modelVersion",
-    "num_cached_tokens",
-    "outputTokenCount",
-    "outputTokens",
-    "output_token_count",
-    "output_tokens",
-    "output_tokens_details",
-    "predictions",
-    "promptTokenCount",
-    "prompt_cache_hit_tokens",
-    "prompt_tokens",
-    "prompt_tokens_details",
-    "reasoning_tokens",
-    "response",
-    "result",
-    "statistics",
-    "thinking_tokens",
-    "thoughtsTokenCount",
-    "token_count",
-    "tokens",
-    "toolUsePromptTokenCount",
-    "totalTokenCount",
-    "totalTokens",
-    "total_tokens",
-    "type",
-    "usage",
-    "usageMetadata",
-    "x_groq",
+    "cache_creation_input_tokens",
+    "amazon-bedrock-invocationMetrics",
 ];
+
+/// Where the keys of each length begin in [`KEYS`]: most keys of an answer are told apart from all of these by their
+/// length or their first byte.
+const BY_LENGTH: [u8; LENGTHS + 1] = {
+    let mut starts = [0; LENGTHS + 1];
+    let (mut length, mut at) = (0, 0);
+    while length <= LENGTHS {
+        while at < KEYS.len() && KEYS[at].len() < length {
+            at += 1;
+        }
+        starts[length] = at as u8;
+        length += 1;
+    }
+    starts
+};
+
+/// More than the longest key has bytes.
+const LENGTHS: usize = KEYS[KEYS.len() - 1].len() + 1;
+
+fn known(key: &[u8]) -> Option<&'static str> {
+    if key.len() >= LENGTHS {
+        return None;
+    }
+    let keys = usize::from(BY_LENGTH[key.len()])..usize::from(BY_LENGTH[key.len() + 1]);
+    KEYS[keys]
+        .iter()
+        .find(|known| known.as_bytes()[..] == *key)
+        .copied()
+}
 
 /// A value of such a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,7 +248,8 @@ impl<'de> DeserializeSeed<'de> for Key {
     type Value = Option<&'static str>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+        // As bytes: a key that is no UTF-8 is simply not known.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -230,8 +260,8 @@ impl Visitor<'_> for Key {
         formatter.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(KEYS.binary_search(&key).ok().map(|at| KEYS[at]))
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(known(key))
     }
 }
 
@@ -240,8 +270,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_sorted_for_the_search() {
-        assert!(KEYS.is_sorted());
+    fn every_key_is_known_and_no_other() {
+        assert!(KEYS.is_sorted_by_key(|key| key.len()));
+        for key in KEYS {
+            assert_eq!(known(key.as_bytes()), Some(key));
+        }
+        for other in ["", "typ", "types", "Usage", "usagf", &"x".repeat(LENGTHS)] {
+            assert_eq!(known(other.as_bytes()), None);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Finds the few events that speak of usage in a stream, without reading the others.
 
+use std::sync::LazyLock;
+
 use memchr::memmem::{self, Finder};
 use memchr::{memchr, memchr2_iter, memrchr, memrchr2};
 
@@ -161,27 +163,35 @@ impl Framing {
 /// Finds the keys that usage hides behind. A quote inside a JSON string is escaped, so text that speaks of usage is not found.
 #[derive(Debug, Clone)]
 pub(super) struct Hints {
-    usage: Finder<'static>,
-    billed: Finder<'static>,
-    metrics: Finder<'static>,
     /// Whether `billed` is looked for: only Cohere's first version states nothing else, and a search costs each event.
     seeks_billed: bool,
 }
 
+/// Prepared once: they are larger than all else that a stream holds.
+struct Finders {
+    usage: Finder<'static>,
+    billed: Finder<'static>,
+    metrics: Finder<'static>,
+}
+
+static FINDERS: LazyLock<Finders> = LazyLock::new(|| Finders {
+    usage: Finder::new(b"\"usage"),
+    billed: Finder::new(b"\"billed_units\""),
+    metrics: Finder::new(b"\"amazon-bedrock-invocationMetrics\""),
+});
+
 impl Hints {
     pub fn new() -> Self {
         Self {
-            usage: Finder::new(b"\"usage"),
-            billed: Finder::new(b"\"billed_units\""),
-            metrics: Finder::new(b"\"amazon-bedrock-invocationMetrics\""),
             seeks_billed: false,
         }
     }
 
     /// Where the first key with a value stands.
     pub fn find(&self, bytes: &[u8]) -> Option<usize> {
+        let finders = &*FINDERS;
         let mut from = 0;
-        while let Some(at) = self.usage.find(&bytes[from..]) {
+        while let Some(at) = finders.usage.find(&bytes[from..]) {
             let at = from + at;
             let key_end = at + b"\"usage".len();
             let in_text = at > 0 && bytes[at - 1] == b'\\';
@@ -191,7 +201,7 @@ impl Hints {
             from = key_end;
         }
         match self.seeks_billed {
-            true => self.billed.find(bytes),
+            true => finders.billed.find(bytes),
             false => None,
         }
     }
@@ -203,7 +213,7 @@ impl Hints {
 
     /// Whether the platform's own figures stand there.
     pub fn has_metrics(&self, bytes: &[u8]) -> bool {
-        self.metrics.find(bytes).is_some()
+        FINDERS.metrics.find(bytes).is_some()
     }
 }
 

@@ -17,7 +17,8 @@ use crate::http::{
     HeadError, HeadLimits, Method, RequestFraming, RequestHead, ResponseFraming, ResponseHead,
 };
 use crate::limits::{
-    BODY_READ_BYTES, IDLE_READ_BYTES, INFORMATIONAL_MAX, RELAY_READ_MAX, RELAY_READ_MIN,
+    ANSWER_READ_BYTES, BODY_READ_BYTES, IDLE_READ_BYTES, INFORMATIONAL_MAX, RELAY_READ_MAX,
+    RELAY_READ_MIN,
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -185,7 +186,7 @@ impl Connection {
                 self.begin_response(&head);
                 return Poll::Ready(Ok(head));
             }
-            if ready!(self.poll_fill(cx, RELAY_READ_MIN))? == 0 {
+            if ready!(self.poll_fill(cx, ANSWER_READ_BYTES))? == 0 {
                 let what = "response head";
                 return Poll::Ready(Err(if self.transport.expired() {
                     ConnectionError::TimedOut(what)
@@ -230,7 +231,7 @@ impl Connection {
                         if head.is_some() {
                             return Poll::Ready(Ok(head));
                         }
-                        match reading.poll_read(cx, RELAY_READ_MIN) {
+                        match reading.poll_read(cx, ANSWER_READ_BYTES) {
                             Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
                                 buffer.extend_from_slice(&bytes);
                             }

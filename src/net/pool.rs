@@ -56,7 +56,9 @@ pub struct Pool {
 }
 
 struct Shelf {
-    idle: Vec<Connection>,
+    /// Boxed: they move between here and a request, and a pointer is all that is copied.
+    #[allow(clippy::vec_box)]
+    idle: Vec<Box<Connection>>,
     open: usize,
     waiting: VecDeque<(u64, Waker)>,
     everywhere: Arc<Occupied>,
@@ -192,7 +194,7 @@ impl Pool {
             returned: false,
         };
         if let Some(connection) = warm {
-            return Some(Checkout::Warm(Box::new(connection), slot()));
+            return Some(Checkout::Warm(connection, slot()));
         }
         let may_open = shelf.open < self.limits.per_origin
             && shelf.everywhere.enter(self.limits.per_origin_total);
@@ -270,7 +272,7 @@ impl Pool {
         drop(shelves);
     }
 
-    fn release(&self, key: &PoolKey, connection: Option<Connection>) {
+    fn release(&self, key: &PoolKey, connection: Option<Box<Connection>>) {
         let (unwanted, waker) = {
             let mut shelves = self.shelves.borrow_mut();
             let Some(shelf) = shelves.get_mut(key) else {
@@ -348,7 +350,7 @@ impl Drop for Waiting<'_> {
 
 impl Slot {
     /// Puts a connection back for the next request. Its read is armed at once, so that a close is seen.
-    pub fn give_back(mut self, mut connection: Connection) {
+    pub fn give_back(mut self, mut connection: Box<Connection>) {
         if !connection.reusable() || !is_quiet(&mut connection) {
             return;
         }

@@ -116,7 +116,8 @@ pub async fn relay(
         to.transport()
             .arm_deadline(clocks.bounded(clocks.receiver_stall), OnExpiry::ShutBoth);
         let result = match head.take() {
-            Some(head) => to.write_message(head, piece.freeze()).await,
+            // Boxed: it is done once, and a stream should not hold its room.
+            Some(head) => Box::pin(to.write_message(head, piece.freeze())).await,
             None => to
                 .transport()
                 .relay(piece)

@@ -16,8 +16,10 @@ static REPORTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// the thread and every connection on it.
 #[allow(clippy::disallowed_methods)]
 pub fn spawn(name: &'static str, future: impl Future<Output = ()> + 'static) {
+    // Boxed here: within the task the future would take its room twice, before and after it is moved.
+    let contained = Contained(Box::pin(future));
     monoio::spawn(async move {
-        if Contained(Box::pin(future)).await.is_err() {
+        if contained.await.is_err() {
             PANICS.fetch_add(1, Ordering::Relaxed);
             report(format!("task {name} ended by a panic"));
         }

@@ -196,6 +196,7 @@ impl Stop {
 }
 
 async fn accept(thread: &Rc<Thread>, listener: TcpListener, edge: Edge, stop: &Stop) {
+    let edge = Rc::new(edge);
     let Ok(listener) = monoio::net::TcpListener::from_std(listener) else {
         bump(&thread.counters.accept_errors, 1);
         return;

@@ -35,6 +35,8 @@ pub struct Start {
     pub master_key: Option<String>,
     /// Whether a first token that was made here is also written to a file.
     pub token_file: bool,
+    /// Drain once so many requests were served; for benchmarks.
+    pub exit_after: Option<u64>,
 }
 
 /// Why a server does not start.

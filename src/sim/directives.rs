@@ -38,7 +38,8 @@ A request chooses its answer by words joined by + in the model name, the first m
   reasoning-N         N tokens of reasoning before the text
   tool                call a tool, if one is declared
   filter              refuse
-  seed-N              bytes and delays of this seed, whatever came before";
+  seed-N              bytes and delays of this seed, whatever came before
+  stamp               before each server-sent event a comment with when it was due";
 
 /// The directives of one request; the grammar stands in the documentation of [`crate::sim`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -97,6 +98,8 @@ pub struct Directives {
     pub tool: bool,
     /// Refuse: the dialect's content-filter finish.
     pub filter: bool,
+    /// Say before each event when it was due.
+    pub stamp: bool,
     /// The seed for this answer's bytes and delays, whatever came before.
     pub seed: Option<u64>,
 }
@@ -166,6 +169,7 @@ impl Directives {
             "no-read" => &mut self.no_read,
             "tool" => &mut self.tool,
             "filter" => &mut self.filter,
+            "stamp" => &mut self.stamp,
             _ => return false,
         };
         *flag = true;

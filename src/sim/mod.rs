@@ -35,11 +35,12 @@
 //! | `tokens-N`, `ttft-N`, `tps-N` | tokens of text; milliseconds to the first; tokens a second (0: no pacing) |
 //! | `cached-N`, `cache-write-N`, `reasoning-N` | tokens of these kinds |
 //! | `tool`, `filter` | call a tool; refuse |
+//! | `stamp` | before each server-sent event a comment with the moment it was due, in microseconds since 1970 (`: due 1767225600000000`) |
 //! | `seed-N` | bytes and delays of this seed, whatever came before |
 //!
 //! # Determinism and time
 //!
-//! Bytes depend on the seed, the path and the body alone; delays drawn from a distribution also on how many requests came
+//! Bytes (but stamps) depend on the seed, the path and the body alone; delays drawn from a distribution also on how many requests came
 //! before. A stream's head goes out with its first event. Each event has its moment counted from the end of the request, so
 //! delays do not add up; an answer that is not streamed comes when its last token would have.
 //!

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use monoio::time::Instant;
@@ -143,6 +143,7 @@ impl Player<'_, '_> {
             self.flush().await?;
             return Ok(self.kept());
         }
+        let stamp = script.stamp;
         for step in script.by_ref() {
             if step.at > self.way.started.elapsed() {
                 self.flush().await?;
@@ -151,7 +152,11 @@ impl Player<'_, '_> {
             if step.torn {
                 return self.tear(&step).await;
             }
-            self.step(step.bytes).await?;
+            let bytes = match stamp {
+                true => self.stamped(&step),
+                false => step.bytes,
+            };
+            self.step(bytes).await?;
         }
         self.end(script.ending()).await
     }
@@ -209,6 +214,16 @@ impl Player<'_, '_> {
             _ => {}
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The event behind a comment that tells when it was due: a client on the same machine sees how late it came.
+    fn stamped(&self, step: &Step) -> Bytes {
+        let late = self.way.started.elapsed().saturating_sub(step.at);
+        let due = SystemTime::now() - late;
+        let due = due.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut stamped = format!(": due {}\n", due.as_micros()).into_bytes();
+        stamped.extend_from_slice(&step.bytes);
+        stamped.into()
     }
 
     /// Takes in one event; what is due together leaves together.

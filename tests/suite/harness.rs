@@ -370,7 +370,8 @@ impl Drop for Gateway {
 pub struct Client {
     /// The socket.
     pub stream: TcpStream,
-    received: Vec<u8>,
+    /// What came and was not taken yet.
+    pub received: Vec<u8>,
 }
 
 /// One answer.

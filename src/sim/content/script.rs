@@ -75,6 +75,8 @@ pub struct Script {
     pub interim: bool,
     /// Close the connection after the answer.
     pub close: bool,
+    /// Say before each event when it was due.
+    pub stamp: bool,
     body: Body,
     faults: Faults,
 }
@@ -260,6 +262,7 @@ impl Script {
             head_at: (!directives.hang).then_some(head_at),
             interim: directives.interim,
             close: directives.close,
+            stamp: directives.stamp && matches!(&body, Body::Stream(stream) if stream.is_text()),
             body,
             faults,
         }
@@ -290,6 +293,13 @@ impl Script {
             faults.ending = Ending::Close;
         }
         Some(step)
+    }
+}
+
+impl Stream {
+    /// Whether lines can be put between its events.
+    fn is_text(&self) -> bool {
+        !self.binary && self.gzip.is_none()
     }
 }
 
