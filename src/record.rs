@@ -26,6 +26,8 @@ pub struct Record {
     pub path: Box<str>,
     /// The gateway, once it is known.
     pub gateway: Option<Arc<str>>,
+    /// The caller's token, where a valid one was shown: `cf.token_id` and `cf.token_name` (resolutions 30).
+    pub token: Option<TokenName>,
     /// The provider's name, once it is known.
     pub provider: Option<Arc<str>>,
     /// The model that the path names.
@@ -64,6 +66,7 @@ impl Record {
             method: Cow::Borrowed(""),
             path: Box::from(""),
             gateway: None,
+            token: None,
             provider: None,
             model: None,
             answered_model: None,
@@ -79,6 +82,15 @@ impl Record {
             timings: Timings::default(),
         }
     }
+}
+
+/// Tells a token from others without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenName {
+    /// 32 hexadecimal digits.
+    pub id: Arc<str>,
+    /// As its owner called it.
+    pub name: Arc<str>,
 }
 
 /// How a request ended.

@@ -28,7 +28,7 @@ use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError, HeadClocks};
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
-use crate::record::{End, bump};
+use crate::record::{End, TokenName, bump};
 use crate::snapshot::{Settings, Snapshot, Tokens};
 
 /// How a listener's connections begin.
@@ -385,6 +385,10 @@ fn prepare<'a>(
     let now = settle.record.began / 1000;
     let client = settle.record.client;
     let identity = authenticate(head, &resolved.gateway, &snapshot.tokens, now, client)?;
+    settle.record.token = identity.token.as_ref().map(|token| TokenName {
+        id: token.id.clone(),
+        name: token.name.clone(),
+    });
     if resolved.unmade && identity.is_authenticated() {
         (thread.shared.ask)(Ask::DefaultGateway);
     }

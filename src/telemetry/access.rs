@@ -41,6 +41,9 @@ fn write_text(out: &mut String, record: &Record) {
         record.gateway.as_deref().unwrap_or("-"),
         record.provider.as_deref().unwrap_or("-"),
     );
+    if let Some(token) = &record.token {
+        let _ = write!(out, " caller={:?}", token.name);
+    }
     // The path's model, or else the one that the answer names.
     if let Some(model) = record.model.as_ref().or(record.answered_model.as_ref()) {
         let _ = write!(out, " model={}", printable(model));
@@ -84,6 +87,7 @@ fn to_json(record: &Record) -> Value {
         "method": record.method,
         "path": record.path,
         "gateway": record.gateway.as_deref(),
+        "token": record.token.as_ref().map(|token| json!({"id": &*token.id, "name": &*token.name})),
         "provider": record.provider.as_deref(),
         "model": record.model.as_deref(),
         "answered_model": record.answered_model.as_deref(),
@@ -139,7 +143,7 @@ mod tests {
 
     use super::*;
     use crate::meter::Usage;
-    use crate::record::{End, Ids, Timings};
+    use crate::record::{End, Ids, Timings, TokenName};
 
     fn record() -> Record {
         let mut ids = Ids::new(0, 1);
@@ -150,6 +154,10 @@ mod tests {
             method: Cow::Borrowed("POST"),
             path: "/v1/a/default/openai/chat".into(),
             gateway: Some("default".into()),
+            token: Some(TokenName {
+                id: "0123".into(),
+                name: "team a".into(),
+            }),
             provider: Some("openai".into()),
             model: Some("a b\n".into()),
             answered_model: None,
@@ -181,7 +189,7 @@ mod tests {
         let record = record();
         write_line(&mut out, &record, Format::Text);
         let expected = format!(
-            "2026-01-15T12:00:00.123Z 127.0.0.1 POST /v1/a/default/openai/chat 400 gateway=default provider=openai model=a?b? \
+            "2026-01-15T12:00:00.123Z 127.0.0.1 POST /v1/a/default/openai/chat 400 gateway=default provider=openai caller=\"team a\" model=a?b? \
              in=5 out=7 total=12.3ms own=42us connect=0us upstream=0us stream=0us connection=reused attempts=1 tokens=11+3 end=complete id={} \
              code=2005 detail=\"refused \\\"so\\\"\"\n",
             record.id
@@ -217,7 +225,7 @@ mod tests {
         // What log shippers are configured with: a name that goes or changes breaks them.
         assert_eq!(
             names(&value),
-            "answered_model attempts client code detail end gateway id method model path provider request_bytes response_bytes reused status time timings_us usage"
+            "answered_model attempts client code detail end gateway id method model path provider request_bytes response_bytes reused status time timings_us token usage"
         );
         assert_eq!(
             names(&value["timings_us"]),

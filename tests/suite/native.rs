@@ -488,6 +488,9 @@ fn a_gateway_token_opens_and_never_goes_up() {
         sent_header(&last(&simulator), "authorization"),
         Some("Bearer sk-mine")
     );
+    // The log names the caller by its token's name, never its value.
+    let record = gateway.access.record("/v1/acc/shut/mistral");
+    assert_eq!(record["token"]["name"], "initial", "{record}");
     // House keys do not pay for strangers.
     send("open", "mistral", "");
     assert_eq!(sent_header(&last(&simulator), "authorization"), None);
