@@ -58,6 +58,7 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
         bootstrap: given.clone(),
         master_key: environment::master_key()?,
         token_file: false,
+        dev: false,
     })?;
     notice::say(running.summary());
     // A data directory that was used before keeps its tokens, and they are not shown again.

@@ -134,7 +134,12 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         bootstrap,
         master_key,
         token_file,
+        dev,
     } = start;
+    let management = config.management.listen;
+    if dev && !management.ip().to_canonical().is_loopback() {
+        return Err(StartError::Dev(management));
+    }
     let Premises {
         mut data_dir,
         mut database,
@@ -185,6 +190,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         office,
         published: published.clone(),
         store,
+        dev,
     });
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let shared = Arc::new(Shared {
@@ -783,6 +789,7 @@ mod tests {
                 bootstrap: None,
                 master_key: None,
                 token_file: false,
+                dev: false,
             })
             .unwrap_or_else(|error| panic!("{error}"));
             let (data, management) = (running.summary.data[0], running.summary.management);
