@@ -87,7 +87,7 @@ curl {data}/v1/{account}/default/openai/chat/completions \
   -H 'content-type: application/json' \
   -d '{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"Hello"}}]}}'
 
-The gateways of this account; the first request's `default` is there already:
+The gateways of this account; `default` is there already:
 
 curl http://{management}/client/v4/accounts/{account}/ai-gateway/gateways \
   -H 'authorization: Bearer {token}'

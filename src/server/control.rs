@@ -293,7 +293,9 @@ impl Running {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
             let pages = tokio::spawn(async move { axum::serve(listener, service).await });
             let mut second = tokio::time::interval(Duration::from_secs(1));
-            let mut flush = tokio::time::interval(LAST_USED_INTERVAL);
+            // Nothing was used yet, and the first calls must not wait behind a walk over all tokens.
+            let first = tokio::time::Instant::now() + LAST_USED_INTERVAL;
+            let mut flush = tokio::time::interval_at(first, LAST_USED_INTERVAL);
             loop {
                 tokio::select! {
                     _ = second.tick() => crew.watch(),

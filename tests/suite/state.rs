@@ -205,7 +205,7 @@ fn default_is_made_again_by_a_request_with_a_token_alone() {
                 .call(TOKEN, "GET", "/accounts/acc/audit_logs", "")
                 .text();
             assert_eq!(
-                lines.matches("create gateway default").count(),
+                lines.matches("create ai_gateway.gateway default").count(),
                 2,
                 "{lines}"
             );
@@ -272,7 +272,7 @@ fn a_deleted_gateway_takes_everything_under_it_along() {
         let path = |rest: &str| format!("{GATEWAYS}/{id}/{rest}");
         manager.write("POST", &path("provider_configs"), &key.to_string());
         manager.write("POST", &path("routes"), &route.to_string());
-        let domain = json!({"hostname": format!("{id}.example")});
+        let domain = json!({"domain": format!("{id}.example")});
         manager.write("POST", &path("custom-domains"), &domain.to_string());
     }
     let ask = |host: &str| {
