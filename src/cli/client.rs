@@ -159,8 +159,13 @@ impl Client {
                 let url =
                     management.unwrap_or_else(|| format!("http://{}", config.management.listen));
                 let token = environment::named(TOKEN).ok_or_else(|| {
+                    let first = data_dir.join("initial-token");
+                    let hint = match first.exists() {
+                        true => format!(" (the first one is in {})", first.display()),
+                        false => String::new(),
+                    };
                     format!(
-                        "{} is in use by process {holder}, which answers at {url}: put a token into {TOKEN}, or stop it first",
+                        "{} is in use by process {holder}, which answers at {url}: put a token{hint} into {TOKEN}, or stop it first",
                         data_dir.display()
                     )
                 })?;

@@ -59,6 +59,7 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
         master_key: environment::master_key()?,
         token_file: false,
         exit_after: None,
+        dev: false,
     })?;
     notice::say(running.summary());
     // A data directory that was used before keeps its tokens, and they are not shown again.

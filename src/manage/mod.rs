@@ -277,14 +277,17 @@ pub fn create_default_gateway(
     })
 }
 
-/// Stores when tokens were last shown.
-pub fn store_last_used(published: &Published, database: &mut Database) -> Result<(), Problem> {
+/// When tokens were last shown, by id; a walk over all of them, for a thread that may take its time.
+pub fn last_used(published: &Published) -> Vec<(String, u64)> {
     let snapshot = published.load_full();
-    let used: Vec<(String, u64)> = snapshot
-        .tokens
-        .iter()
+    let tokens = snapshot.tokens.iter();
+    tokens
         .filter_map(|token| tokens::last_used(token))
-        .collect();
+        .collect()
+}
+
+/// Stores when tokens were last shown.
+pub fn store_last_used(used: Vec<(String, u64)>, database: &mut Database) -> Result<(), Problem> {
     let transaction = database.begin()?;
     tokens::store_last_used(&transaction, used.into_iter())?;
     transaction.commit()?;

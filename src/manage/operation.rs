@@ -76,7 +76,7 @@ pub(super) enum Answers {
 pub enum Caller {
     /// The holder of a token.
     Token(Arc<Token>),
-    /// The operator, by a command on the data directory.
+    /// The operator, by a command on the data directory, or whoever calls from this machine under `serve --dev`.
     Operator,
 }
 
@@ -248,6 +248,8 @@ impl<'a> Call<'a> {
     ) -> Result<(), Problem> {
         let (token, interface) = match &self.caller {
             Caller::Token(token) => (Some((&*token.id, &*token.name)), "API"),
+            // Without an address it is a command on the data directory.
+            Caller::Operator if self.address.is_some() => (None, "API"),
             Caller::Operator => (None, "CLI"),
         };
         let info = format!("{action} {} {}", resource.0, resource.1);

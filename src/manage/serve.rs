@@ -1,12 +1,12 @@
 //! The management listener: pages for operators, and the API's way from HTTP to an operation.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body as HttpBody, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -37,6 +37,8 @@ pub struct Api {
     pub published: Arc<Published>,
     /// Where they are kept.
     pub store: Store,
+    /// Whether calls from this machine that show no token are the operator's (`serve --dev`, control plane 7.3).
+    pub dev: bool,
 }
 
 /// `/health`, `/ready`, `/metrics` and their aliases (resolutions 25), `/openapi.json`, and the API below `/client/v4`.
@@ -167,22 +169,31 @@ impl Api {
         let operation = found.operation;
         let verifying = matches!(operation.needs, Needs::Shown);
         let snapshot = self.published.load();
+        if self.dev && !verifying && is_anonymous_and_local(headers, peer) {
+            self.compare_account(found)?;
+            return Ok(Caller::Operator);
+        }
         let token = self.token(headers, verifying)?;
         let invalid = match verifying {
             true => Problem::new(401, 1000, "Invalid API Token"),
             false => Problem::new(401, 10000, "Authentication error"),
         };
         let token = snapshot.tokens.find(token).cloned().ok_or(invalid)?;
-        if let Some(account) = found.parameters.get("account_id")
-            && **account != *self.office.account
-        {
-            return Err(Problem::no_route(format_args!("account {account:?}")));
-        }
+        self.compare_account(found)?;
         if !verifying && token.admit(unix_seconds(), peer.ip()).is_err() {
             return Err(Problem::new(401, 10000, "Authentication error"));
         }
         self.permit(&token, found)?;
         Ok(Caller::Token(token))
+    }
+
+    fn compare_account(&self, found: &Found) -> Result<(), Problem> {
+        match found.parameters.get("account_id") {
+            Some(account) if **account != *self.office.account => {
+                Err(Problem::no_route(format_args!("account {account:?}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn token<'a>(&self, headers: &'a HeaderMap, verifying: bool) -> Result<&'a [u8], Problem> {
@@ -233,6 +244,40 @@ impl Api {
     }
 }
 
+/// Whether a call shows no credential and comes from a program on this machine. A page of another site that a browser here has
+/// open is none, even where its name was made to lead here, and neither is a proxy that speaks for others.
+fn is_anonymous_and_local(headers: &HeaderMap, peer: SocketAddr) -> bool {
+    const NEITHER: [&str; 5] = [
+        "authorization",
+        "x-auth-key",
+        "x-auth-user-service-key",
+        "x-forwarded-for",
+        "forwarded",
+    ];
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST).unwrap_or_default();
+    let is_own = |origin: &str| {
+        origin
+            .split_once("://")
+            .is_some_and(|(_, from)| from == host)
+    };
+    peer.ip().to_canonical().is_loopback()
+        && !NEITHER.iter().any(|name| headers.contains_key(*name))
+        && is_loopback_name(host)
+        && (!headers.contains_key(ORIGIN) || text(ORIGIN).is_some_and(is_own))
+}
+
+/// Of `Host`, with or without a port.
+fn is_loopback_name(host: &str) -> bool {
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.ip().to_canonical().is_loopback();
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 /// Reads a body that nobody looks at: an answer before its end would close the connection, and a client that has sent its next
 /// call by then would get no answer to it.
 async fn take_in(body: HttpBody) {
@@ -273,4 +318,55 @@ pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
             (decode(name), decode(value))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_on_this_machine_are_anonymous_and_local() {
+        let local = |peer: &str, headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, value.parse().expect("a value"));
+            }
+            is_anonymous_and_local(&map, peer.parse().expect("a peer"))
+        };
+        let here = "127.0.0.1:5000";
+        for host in [
+            "127.0.0.1:8788",
+            "localhost:8788",
+            "LOCALHOST",
+            "[::1]:8788",
+            "::1",
+            "[::1]",
+        ] {
+            assert!(local(here, &[("host", host)]), "{host}");
+        }
+        assert!(local("[::ffff:127.0.0.1]:5000", &[("host", "localhost")]));
+        let own = [
+            ("host", "localhost:8788"),
+            ("origin", "http://localhost:8788"),
+        ];
+        assert!(local(here, &own));
+        assert!(!local("192.0.2.1:5000", &[("host", "localhost")]));
+        for headers in [
+            &[][..],
+            &[("host", "rebound.example:8788")],
+            &[("host", "localhost.example")],
+            &[("host", "192.0.2.1:8788")],
+            &[
+                ("host", "localhost"),
+                ("origin", "https://elsewhere.example"),
+            ],
+            &[("host", "localhost"), ("origin", "null")],
+            &[("host", "localhost"), ("authorization", "")],
+            &[("host", "localhost"), ("x-auth-key", "k")],
+            &[("host", "localhost"), ("x-forwarded-for", "192.0.2.1")],
+            &[("host", "localhost"), ("forwarded", "for=192.0.2.1")],
+        ] {
+            assert!(!local(here, headers), "{headers:?}");
+        }
+    }
 }

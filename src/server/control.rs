@@ -137,7 +137,12 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         master_key,
         token_file,
         exit_after,
+        dev,
     } = start;
+    let management = config.management.listen;
+    if dev && !management.ip().to_canonical().is_loopback() {
+        return Err(StartError::Dev(management));
+    }
     // The first reading calibrates the clock, up to 200 ms of work that no data thread should do.
     let _ = quanta::Instant::now();
     let Premises {
@@ -190,6 +195,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         office,
         published: published.clone(),
         store,
+        dev,
     });
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let shared = Arc::new(Shared {
@@ -294,8 +300,10 @@ impl Running {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
             let pages = tokio::spawn(async move { axum::serve(listener, service).await });
             let mut second = tokio::time::interval(Duration::from_secs(1));
-            let mut flush = tokio::time::interval(LAST_USED_INTERVAL);
             let mut served = pin!(served(crew.state.clone(), exit_after));
+            // Nothing was used yet, and the first calls must not wait behind a walk over all tokens.
+            let first = tokio::time::Instant::now() + LAST_USED_INTERVAL;
+            let mut flush = tokio::time::interval_at(first, LAST_USED_INTERVAL);
             loop {
                 tokio::select! {
                     _ = second.tick() => crew.watch(),
@@ -487,16 +495,16 @@ impl Crew {
 
     async fn store_last_used(&self) {
         let published = self.api.published.clone();
-        let work = move |database: &mut Database| manage::store_last_used(&published, database);
+        // The walk over all tokens must hold up neither control nor the database. A panic in it is reported by the hook.
+        let walk = tokio::task::spawn_blocking(move || manage::last_used(&published));
+        let Ok(used) = walk.await else { return };
+        if used.is_empty() {
+            return;
+        }
+        let work = move |database: &mut Database| manage::store_last_used(used, database);
+        let stored = self.api.store.call(work).await;
         // Tried again a minute later; the times are not lost until the end.
-        if let Err(problem) = self
-            .api
-            .store
-            .call(work)
-            .await
-            .map_err(Problem::from)
-            .flatten()
-        {
+        if let Err(problem) = stored.map_err(Problem::from).flatten() {
             notice::say(format_args!("times of last use are not stored: {problem}"));
         }
     }
@@ -808,6 +816,7 @@ mod tests {
                 master_key: None,
                 token_file: false,
                 exit_after: None,
+                dev: false,
             })
             .unwrap_or_else(|error| panic!("{error}"));
             let (data, management) = (running.summary.data[0], running.summary.management);

@@ -74,6 +74,36 @@ pub fn obtain(
     }
 }
 
+/// The id of the key that a start will use, `None` where it will make one; makes and changes nothing. Where no start will
+/// succeed, why.
+pub fn foresee(
+    folder: &Path,
+    given: Option<&str>,
+    database: Option<&Database>,
+) -> Result<Option<String>, MasterKeyError> {
+    let sealed_with = database.map_or_else(|| Ok(Vec::new()), sealed_with)?;
+    let path = folder.join(FILE);
+    let sealer = match given {
+        Some(text) => Some(Sealer::of_text(text, GIVEN)?),
+        None => Sealer::of_file(&path)?,
+    };
+    let sealer = match sealer {
+        // A rotation that broke off may have come so far that the start goes over to its key.
+        before if given.is_none() && !sealed_with.is_empty() => {
+            let next = Sealer::of_file(&folder.join(NEXT))?;
+            let seals = |sealer: &Sealer| sealed_with.iter().all(|id| id == sealer.id());
+            next.filter(seals).or(before)
+        }
+        sealer => sealer,
+    };
+    match &sealer {
+        Some(sealer) => refuse_other(&sealed_with, sealer)?,
+        None if sealed_with.is_empty() => {}
+        None => return Err(MasterKeyError::Missing(path)),
+    }
+    Ok(sealer.map(|sealer| sealer.id().to_owned()))
+}
+
 /// What a master key is for.
 pub struct Shown {
     /// Its id, which says nothing about it.
@@ -316,6 +346,8 @@ mod tests {
         assert_eq!(after.id(), rotated.to);
         assert!(opens(&database, &after) && !opens(&database, &before));
         assert!(!folder.path().join(NEXT).exists());
+        let foreseen = foresee(folder.path(), None, Some(&database)).expect("there");
+        assert_eq!(foreseen.as_ref(), Some(&rotated.to));
         let shown = show(folder.path(), None, &database).expect("shown");
         assert_eq!((shown.id, shown.seals), (rotated.to, 1));
     }

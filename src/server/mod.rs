@@ -37,11 +37,18 @@ pub struct Start {
     pub token_file: bool,
     /// Drain once so many requests were served; for benchmarks.
     pub exit_after: Option<u64>,
+    /// Whether management calls from this machine need no token (`serve --dev`).
+    pub dev: bool,
 }
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Others would manage without a token.
+    #[error(
+        "--dev lets anyone on this machine manage without a token, and so needs a management listener on a loopback address; --management-listen is {0}"
+    )]
+    Dev(SocketAddr),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} ({option}): {source}")]
     Listen {

@@ -91,14 +91,14 @@ pub struct Tokens {
     by_digest: Sharded<u64, Arc<Token>>,
     /// Digests by token id.
     by_id: Sharded<Arc<str>, Arc<Token>>,
-    /// Lengths of the values that were supplied, each once: other values are told apart without a digest.
-    supplied_lengths: Arc<[usize]>,
+    /// Lengths of the values that were supplied, sorted, and how many have each: other values are told apart without a digest.
+    supplied_lengths: Arc<[(usize, usize)]>,
 }
 
 impl Tokens {
     /// The token of this value. Compares digests in constant time.
     pub fn find(&self, value: &[u8]) -> Option<&Arc<Token>> {
-        if !has_token_form(value) && !self.supplied_lengths.contains(&value.len()) {
+        if !has_token_form(value) && !self.has_supplied_length(value) {
             return None;
         }
         let digest: [u8; 32] = Sha256::digest(value).into();
@@ -109,8 +109,12 @@ impl Tokens {
 
     /// Whether a value is a gateway token and so no provider's key: known ones, and those that have been.
     pub fn is_token(&self, value: &[u8]) -> bool {
-        has_token_form(value)
-            || self.supplied_lengths.contains(&value.len()) && self.find(value).is_some()
+        has_token_form(value) || self.has_supplied_length(value) && self.find(value).is_some()
+    }
+
+    fn has_supplied_length(&self, value: &[u8]) -> bool {
+        let mut lengths = self.supplied_lengths.iter();
+        lengths.any(|(length, _)| *length == value.len())
     }
 
     /// The token of this id.
@@ -130,15 +134,13 @@ impl Tokens {
 
     /// Sets or (`None`) removes the token of an id.
     pub fn set(&mut self, id: &str, token: Option<Arc<Token>>) {
-        let before = self.by_id.set(id.into(), token.clone());
+        let id = token
+            .as_ref()
+            .map_or_else(|| id.into(), |token| token.id.clone());
+        let before = self.by_id.set(id, token.clone());
         if let Some(before) = &before {
             self.by_digest.set(key(&before.digest), None);
         }
-        let supplied = |token: &Option<Arc<Token>>| {
-            token
-                .as_ref()
-                .is_some_and(|token| token.supplied_length.is_some())
-        };
         if let Some(token) = &token {
             if let Some(before) = &before {
                 let last = before.last_used.load(Ordering::Relaxed);
@@ -146,15 +148,29 @@ impl Tokens {
             }
             self.by_digest.set(key(&token.digest), Some(token.clone()));
         }
-        if supplied(&before) || supplied(&token) {
-            let mut lengths: Vec<usize> = self
-                .iter()
-                .filter_map(|token| token.supplied_length)
-                .collect();
-            lengths.sort_unstable();
-            lengths.dedup();
-            self.supplied_lengths = lengths.into();
+        let length = |token: Option<Arc<Token>>| token.and_then(|token| token.supplied_length);
+        let (gone, come) = (length(before), length(token));
+        if gone != come {
+            self.count_lengths(gone, come);
         }
+    }
+
+    /// Takes a supplied value of one length out of the count and one of another in.
+    fn count_lengths(&mut self, gone: Option<usize>, come: Option<usize>) {
+        let mut lengths = self.supplied_lengths.to_vec();
+        if let Some(at) = gone.and_then(|gone| lengths.iter().position(|one| one.0 == gone)) {
+            lengths[at].1 -= 1;
+            if lengths[at].1 == 0 {
+                lengths.remove(at);
+            }
+        }
+        if let Some(come) = come {
+            match lengths.binary_search_by_key(&come, |one| one.0) {
+                Ok(at) => lengths[at].1 += 1,
+                Err(at) => lengths.insert(at, (come, 1)),
+            }
+        }
+        self.supplied_lengths = lengths.into();
     }
 }
 
@@ -206,8 +222,17 @@ pub(crate) mod tests {
         assert_eq!(found(&tokens, &generated), None);
         assert!(tokens.is_token(generated.as_bytes()), "it has been one");
         assert_eq!(found(&tokens, &rolled).as_deref(), Some("1"));
+        // Another of the same length keeps it known.
+        let again = token("3", "supplied-tokeX", Grants::default());
+        tokens.set("3", Some(again.into()));
+        tokens.set("3", Some(token("3", "supplied", Grants::default()).into()));
+        assert_eq!(&*tokens.supplied_lengths, [(8, 1), (14, 1)]);
+        assert_eq!(found(&tokens, "supplied-token").as_deref(), Some("2"));
+        assert_eq!(found(&tokens, "supplied").as_deref(), Some("3"));
+        tokens.set("3", None);
         tokens.set("1", None);
         tokens.set("2", None);
+        assert!(tokens.supplied_lengths.is_empty());
         assert!(tokens.is_empty() && found(&tokens, "supplied-token").is_none());
         assert!(!tokens.is_token(b"supplied-token"));
     }

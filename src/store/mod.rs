@@ -111,6 +111,22 @@ impl Database {
         Ok(Self { connection, path })
     }
 
+    /// Opens the database of a data directory as it is, to look at it; `None` where there is none.
+    pub fn look(folder: &Path) -> Result<Option<Self>, StoreError> {
+        let path = folder.join(FILE);
+        let there = path.try_exists();
+        let there = there.map_err(|source| StoreError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        if !there {
+            return Ok(None);
+        }
+        let connection = open_existing(&path)?;
+        migrate::check(&connection, &path)?;
+        Ok(Some(Self { connection, path }))
+    }
+
     /// The connection, for reading.
     pub fn connection(&self) -> &Connection {
         &self.connection
@@ -150,13 +166,7 @@ pub fn backup(folder: &Path, to: &Path) -> Result<(), StoreError> {
         source,
     };
     let path = folder.join(FILE);
-    let open = || -> rusqlite::Result<Connection> {
-        // Not read-only: where no server runs, the file's shared memory has to be made.
-        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.busy_timeout(STORE_BUSY_WAIT)?;
-        Ok(connection)
-    };
-    let source = open().map_err(|error| explain(&path, error))?;
+    let source = open_existing(&path)?;
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -169,6 +179,16 @@ pub fn backup(folder: &Path, to: &Path) -> Result<(), StoreError> {
         let _ = std::fs::remove_file(to);
     }
     outcome
+}
+
+fn open_existing(path: &Path) -> Result<Connection, StoreError> {
+    let open = || -> rusqlite::Result<Connection> {
+        // Not read-only: where no server runs, the file's shared memory has to be made.
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(STORE_BUSY_WAIT)?;
+        Ok(connection)
+    };
+    open().map_err(|error| explain(path, error))
 }
 
 /// All pages in one step: with several, each write in between would begin the copy anew.

@@ -29,6 +29,8 @@ pub struct Setup {
     pub environment: Vec<(&'static str, String)>,
     /// The account, where it is not `acc`.
     pub account: Option<&'static str>,
+    /// More arguments of `serve`.
+    pub arguments: Vec<&'static str>,
 }
 
 /// A running gateway.
@@ -163,6 +165,12 @@ impl Setup {
         self
     }
 
+    /// Adds an argument of `serve`.
+    pub fn argument(mut self, argument: &'static str) -> Self {
+        self.arguments.push(argument);
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub fn start(self) -> Gateway {
         self.start_in(tempfile::tempdir().expect("a folder"))
@@ -210,6 +218,7 @@ impl Setup {
             ])
             .args(["--account-id", self.account.unwrap_or("acc")])
             .args(["--access-log", "json"])
+            .args(&self.arguments)
             .arg("--data-dir")
             .arg(folder.path().join("data"))
             .env("RINGGATE_DRIVER", self.driver.unwrap_or("auto"))

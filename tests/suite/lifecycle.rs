@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use serde_json::Value;
 
-use crate::harness::{Client, DRIVERS, Setup, chat, eventually, post, received, simulator};
+use crate::harness::{
+    Client, DRIVERS, Setup, chat, eventually, new_gateway, post, received, simulator,
+};
 
 fn ringgate(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringgate"))
@@ -1048,4 +1051,128 @@ fn the_simulator_and_the_load_generator_work_from_the_command_line() {
     // SAFETY: as above.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
     assert!(child.wait().expect("a child").success());
+}
+
+#[test]
+fn dev_lets_this_machine_manage_without_a_token_and_nobody_else() {
+    const TOKEN: &str = "the-first-token-of-the-dev-test-0123456789";
+    let setup = || Setup::default().env("RINGGATE_BOOTSTRAP_TOKEN", TOKEN);
+    let gateway = setup().argument("--dev").start();
+    let notice = gateway.notices.wait_for("--dev");
+    assert!(notice.contains("without a token"), "{notice}");
+    let call = |path: &str, headers: &str| {
+        let mut client = Client::connect(gateway.management);
+        let host = gateway.management;
+        let path = format!("/client/v4{path}");
+        client.write(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n").as_bytes());
+        client.answer()
+    };
+    let path = "/accounts/acc/ai-gateway/gateways";
+    assert_eq!(call(path, "").status, 200);
+    assert_eq!(call("/accounts/other/ai-gateway/gateways", "").status, 404);
+    // Whoever shows a credential is that one.
+    assert_eq!(
+        call(path, &format!("Authorization: Bearer {TOKEN}\r\n")).status,
+        200
+    );
+    assert_eq!(call(path, "Authorization: Bearer another\r\n").status, 401);
+    assert_eq!(call(path, "Authorization: \r\n").status, 400);
+    assert_eq!(call(path, "X-Auth-Key: k\r\n").status, 400);
+    // A page in a browser, and a proxy.
+    assert_eq!(
+        call(path, "Origin: https://elsewhere.example\r\n").status,
+        400
+    );
+    assert_eq!(call(path, "X-Forwarded-For: 192.0.2.1\r\n").status, 400);
+    // What is done so is written down as done by the operator, over the API.
+    let mut client = Client::connect(gateway.management);
+    let body = new_gateway("g", true);
+    client.write(
+        format!(
+            "POST /client/v4{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    assert_eq!(client.answer().status, 200);
+    let line = call("/accounts/acc/audit_logs?per_page=1", "").json()["result"][0].clone();
+    assert_eq!(
+        (&line["interface"], &line["resource"]["id"]),
+        (&Value::from("API"), &Value::from("g"))
+    );
+    drop(gateway);
+    let gateway = setup().start();
+    let answer = gateway.manage(&format!("/client/v4{path}"));
+    assert_eq!(answer.status, 400, "without --dev");
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let file = folder.path().join("r.toml");
+    std::fs::write(&file, "[management]\nallow_plaintext = true\n").expect("written");
+    let path = |path: &std::path::Path| path.display().to_string();
+    let arguments = ["serve", "--dev", "--management-listen", "0.0.0.0:0"].map(str::to_owned);
+    let more = [
+        "--config".to_owned(),
+        path(&file),
+        "--data-dir".to_owned(),
+        path(&data),
+    ];
+    let all = [&arguments[..], &more[..]].concat();
+    let output = ringgate(&all.iter().map(|one| &one[..]).collect::<Vec<_>>(), &[]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("--dev") && text.contains("loopback"),
+        "{text}"
+    );
+    assert!(!data.exists(), "nothing was begun");
+}
+
+#[test]
+fn check_says_what_a_start_would_make_and_makes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let path = data.to_str().expect("a path");
+    let check = |variables: &[(&str, &str)]| {
+        let output = ringgate(&["check", "--data-dir", path], variables);
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let (code, text) = check(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("master key   would be made"), "{text}");
+    assert!(
+        text.contains("first token  would be made at the start, printed once"),
+        "{text}"
+    );
+    let given = [(
+        "RINGGATE_BOOTSTRAP_TOKEN",
+        "the-token-of-the-environment-0123456789",
+    )];
+    assert!(check(&given).1.contains("out of RINGGATE_BOOTSTRAP_TOKEN"));
+    assert!(!data.exists(), "nothing was made");
+    let gateway = Setup::default().start_in(folder);
+    let (code, text) = check(&[]);
+    assert_eq!(code, Some(0), "beside a server: {text}");
+    assert!(
+        text.contains("/master-key\n") && !text.contains("would be made at"),
+        "{text}"
+    );
+    assert!(text.contains("there is 1 token already"), "{text}");
+    let folder = gateway.end(libc::SIGTERM);
+    let files = || {
+        let entries = std::fs::read_dir(folder.path().join("data")).expect("listed");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        // What SQLite keeps beside the file comes and goes.
+        names.retain(|name| !name.to_string_lossy().starts_with("ringgate.db-"));
+        names.sort();
+        names
+    };
+    let before = files();
+    assert_eq!(check(&[]).0, Some(0));
+    assert_eq!(files(), before);
 }
