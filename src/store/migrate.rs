@@ -46,9 +46,13 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
 
 /// Takes the missing steps, each in one transaction; before the first of them an older file is copied aside.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    take(connection, path, &STEPS)
+}
+
+fn take(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), StoreError> {
     let sql = |error| explain(path, error);
     let found = version(connection).map_err(sql)?;
-    if found > 0 && found < STEPS.len() as i64 {
+    if found > 0 && found < steps.len() as i64 {
         let aside = PathBuf::from(format!("{}.before-{}", path.display(), found + 1));
         let statement = "VACUUM INTO ?1";
         if !aside.exists() {
@@ -57,19 +61,55 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
                 .map_err(sql)?;
         }
     }
-    for (index, step) in STEPS.iter().enumerate().skip(found as usize) {
-        let take = |connection: &mut Connection| -> rusqlite::Result<()> {
+    for (index, step) in steps.iter().enumerate().skip(found as usize) {
+        let one = |connection: &mut Connection| -> rusqlite::Result<()> {
             let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             change.execute_batch(step)?;
             change.pragma_update(None, "application_id", APPLICATION)?;
             change.pragma_update(None, "user_version", index as i64 + 1)?;
             change.commit()
         };
-        take(connection).map_err(sql)?;
+        one(connection).map_err(sql)?;
     }
     Ok(())
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_file_is_brought_up_and_kept_aside_and_a_step_that_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ringgate.db");
+        let mut connection = Connection::open(&path).expect("opened");
+        run(&mut connection, &path).expect("the released schema");
+        connection
+            .execute("INSERT INTO meta VALUES ('kept', '1')", [])
+            .expect("a row");
+        let later = [STEPS[0], "ALTER TABLE meta ADD COLUMN more TEXT"];
+        let broken = [
+            later[0],
+            later[1],
+            "CREATE TABLE half (x); SELECT * FROM nowhere",
+        ];
+        let error = take(&mut connection, &path, &broken).expect_err("the third step");
+        assert!(error.to_string().contains("nowhere"), "{error}");
+        assert_eq!(version(&connection).expect("a version"), 2);
+        let half = connection.prepare("SELECT * FROM half").is_ok();
+        assert!(!half, "a step that failed is rolled back whole");
+        let more: Option<String> = connection
+            .query_row("SELECT more FROM meta WHERE key = 'kept'", [], |row| {
+                row.get(0)
+            })
+            .expect("the row of before");
+        assert_eq!(more, None);
+        let aside = Connection::open(format!("{}.before-2", path.display())).expect("a copy");
+        assert_eq!(version(&aside).expect("a version"), 1);
+        take(&mut connection, &path, &later).expect("nothing left to do");
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     STORES, TOKEN, api, configs, create_gateway, ok, own_store, send, start, store_key, try_send,
 };
-use crate::harness::{Answer, Setup, eventually, sent_header, simulator};
+use crate::harness::{Answer, Setup, eventually, received, sent_header, simulator};
 
 #[test]
 fn stored_keys_pay_from_the_very_next_request_on() {
@@ -304,6 +304,32 @@ fn declared_and_open_gateways_have_stored_keys_too() {
         back(api(&gateway, "GET", &configs("default"), None))
     });
     assert_eq!(keys, json!([]));
+}
+
+/// Keys of AWS are kept as JSON; they sign, and the key itself is in nothing that goes up.
+#[test]
+fn stored_aws_keys_sign_for_the_region_of_the_path() {
+    let simulator = simulator();
+    let gateway = start(Setup::over(&simulator));
+    let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    let keys =
+        json!({"accessKeyId": "AKIDEXAMPLE", "secretAccessKey": secret, "region": "us-east-1"});
+    store_key(&gateway, "bedrock", "default", true, &keys.to_string());
+    let body = r#"{"messages":[{"role":"user","content":[{"text":"hi"}]}]}"#;
+    let answer = gateway.send(&format!(
+        "POST /v1/acc/g/aws-bedrock/bedrock-runtime/eu-central-1/model/amazon.nova-lite-v1:0/converse HTTP/1.1\r\nHost: g\r\ncf-aig-authorization: {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    // The simulator verifies the signature.
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let requests = received(&simulator);
+    let sent = requests.last().expect("a request");
+    let authorization = sent_header(sent, "authorization").expect("a signature");
+    assert!(
+        authorization.contains("/eu-central-1/bedrock/aws4_request"),
+        "{sent}"
+    );
+    assert!(!sent.to_string().contains(secret) && !sent.to_string().contains(TOKEN));
 }
 
 #[test]
