@@ -464,6 +464,8 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
 
 fn roll(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let mut stored = existing(call)?;
+    let held = Grants::of_policies(&stored.policies, &call.office.account);
+    refuse_escalation(call, &held.unwrap_or_default())?;
     let old = show(&stored);
     let value = generate_token()
         .map_err(|_| Problem::new(500, 7009, "The system gives no random bytes"))?;
@@ -519,13 +521,11 @@ fn take(stored: &mut Stored, call: &Call<'_>) -> Result<(), Problem> {
     }
 }
 
-/// Whoever may make tokens must not make one that may do more than everything but administration.
+/// Whoever may make tokens must not make one, nor get the value of one, that may do more than everything but administration.
 fn refuse_escalation(call: &Call<'_>, grants: &Grants) -> Result<(), Problem> {
     match grants.permit_somewhere(P::Admin) && !call.caller.may(P::Admin, None) {
-        true => Err(Problem::new(
-            403,
-            10000,
-            "Only a holder of Ringgate Admin may give it to a token",
+        true => Err(Problem::forbidden(
+            "The token lacks the permission Ringgate Admin, and so may not give it to another or take another's value",
         )),
         false => Ok(()),
     }

@@ -9,6 +9,7 @@ mod http;
 mod keys;
 mod lifecycle;
 mod native;
+mod permissions;
 mod resources;
 mod sim;
 mod smuggling;
