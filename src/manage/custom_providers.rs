@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Problem};
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
 use super::publish::Change;
-use super::schema::{Field, INTEGER, Kind, TEXT, optional, required};
+use super::schema::{Field, INTEGER, Kind, QUERY_TEXT, TEXT, optional, required};
 use super::secret_values::text_of;
 use crate::access::Permission as P;
 use crate::config::is_near;
@@ -37,7 +37,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &[
             optional("enable", Kind::Boolean),
             optional("beta", Kind::Boolean),
-            optional("search", TEXT),
+            optional("search", QUERY_TEXT),
             optional(
                 "order_by",
                 Kind::Checked(|text| order(text).is_some(), ORDER_RULE),
@@ -109,7 +109,10 @@ const NOTES: [&str; 6] = [
 ];
 const CREATE: &[Field] = &[
     required("name", Kind::Text(1, 256)),
-    required("slug", Kind::Checked(is_slug, SLUG_RULE)),
+    required(
+        "slug",
+        Kind::Matched(is_slug, SLUG_RULE, "^[A-Za-z0-9-]{1,64}$"),
+    ),
     required("base_url", Kind::Text(1, 2048)),
     optional("enable", Kind::Boolean),
     optional("beta", Kind::Boolean),

@@ -32,7 +32,11 @@ const CREATE: &[Field] = &[
     required("provider_slug", TEXT),
     optional(
         "alias",
-        Kind::Checked(is_alias, "must be at most 64 visible ASCII characters"),
+        Kind::Matched(
+            is_alias,
+            "must be at most 64 visible ASCII characters",
+            "^[ -~]{0,64}$",
+        ),
     ),
     required("default_config", Kind::Boolean),
     optional("secret", KEY),

@@ -12,7 +12,7 @@ use super::operation::{
     Answers, Body, Call, Caller, Needs, Operation, paging, seconds, time, unix_seconds,
 };
 use super::publish::Change;
-use super::schema::{Field, Kind, TEXT, optional, required};
+use super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required};
 use crate::access::{
     self, Grants, PERMISSION_GROUPS, Permission as P, PolicyError, generate_token, has_token_form,
 };
@@ -82,7 +82,7 @@ const GROUP: &[Field] = &[
     required("name", TEXT),
     required("scopes", Kind::List(&TEXT, 0, 9)),
 ];
-const GROUP_QUERY: &[Field] = &[optional("name", TEXT), optional("scope", TEXT)];
+const GROUP_QUERY: &[Field] = &[optional("name", QUERY_TEXT), optional("scope", QUERY_TEXT)];
 const LIST_QUERY: &[Field] = &[
     paging(5, 50)[0],
     paging(5, 50)[1],

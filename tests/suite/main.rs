@@ -15,4 +15,5 @@ mod sim;
 mod smuggling;
 mod state;
 mod streams;
+mod terraform;
 mod tidy;
