@@ -43,9 +43,7 @@ struct Terraform {
 impl Terraform {
     fn start() -> Self {
         let simulator = simulator();
-        let setup = Setup::over(&simulator).with(
-            "[gateways.file]\nauthentication = false\n[gateways.default]\nauthentication = true",
-        );
+        let setup = Setup::over(&simulator);
         Self {
             gateway: setup.env("RINGGATE_BOOTSTRAP_TOKEN", TOKEN).start(),
         }
