@@ -175,6 +175,10 @@ pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes of a management request's body (control plane 1.6).
 pub const MANAGE_BODY_MAX: usize = 1 << 20;
+
+/// Longest text of a query of the management API, and longest part of a path in its description, characters: several of them,
+/// percent-encoded, must fit into a request's head.
+pub const QUERY_TEXT_MAX: usize = 1024;
 /// Items of a page where nothing is asked for (control plane 1.4).
 pub const PER_PAGE_DEFAULT: i64 = 20;
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem};
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
-use super::schema::{Field, Kind, TEXT, optional, required};
+use super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required};
 use crate::access::Permission as P;
 
 const READ: Needs = Needs::Any(&[
@@ -51,8 +51,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &[
             paging(1, 50)[0],
             paging(1, 50)[1],
-            optional("name", TEXT),
-            optional("direction", TEXT),
+            optional("name", QUERY_TEXT),
+            optional("direction", QUERY_TEXT),
         ],
         body: Body::None,
         answers: Answers::Page(ANSWER),

@@ -106,6 +106,13 @@ impl Problem {
         }
     }
 
+    /// The caller may not: 403/10000, with a second entry that tells why.
+    pub fn forbidden(reason: impl Into<String>) -> Self {
+        let mut problem = Self::new(403, 10000, "Authentication error");
+        problem.errors.extend(Self::new(403, 10000, reason).errors);
+        problem
+    }
+
     /// The object is not there: 404/7002.
     pub fn not_found(what: &str) -> Self {
         Self::new(404, 7002, format!("Not Found: {what}"))

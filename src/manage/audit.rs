@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem};
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
-use super::schema::{Field, Kind, TEXT, optional, required};
+use super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required};
 use crate::access::Permission as P;
 
 const ANSWER: &[Field] = &[
@@ -35,9 +35,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
             paging(1, 1000)[1],
             optional("since", Kind::Time),
             optional("before", Kind::Time),
-            optional("action.type", TEXT),
-            optional("actor.email", TEXT),
-            optional("id", TEXT),
+            optional("action.type", QUERY_TEXT),
+            optional("actor.email", QUERY_TEXT),
+            optional("id", QUERY_TEXT),
             optional("direction", ORDER),
         ],
         body: Body::None,

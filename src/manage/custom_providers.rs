@@ -11,11 +11,13 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Problem};
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
 use super::publish::Change;
-use super::schema::{Field, INTEGER, Kind, TEXT, optional, required};
+use super::schema::{Field, INTEGER, Kind, QUERY_TEXT, TEXT, optional, required};
+use super::secret_values::text_of;
 use crate::access::Permission as P;
 use crate::config::is_near;
 use crate::http::is_about_connection;
 use crate::providers::BaseUrl;
+use crate::seal::{Belonging, SealError, Sealed, Sealer};
 use crate::store::{now, uuid};
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/custom-providers";
@@ -35,7 +37,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &[
             optional("enable", Kind::Boolean),
             optional("beta", Kind::Boolean),
-            optional("search", TEXT),
+            optional("search", QUERY_TEXT),
             optional(
                 "order_by",
                 Kind::Checked(|text| order(text).is_some(), ORDER_RULE),
@@ -107,7 +109,10 @@ const NOTES: [&str; 6] = [
 ];
 const CREATE: &[Field] = &[
     required("name", Kind::Text(1, 256)),
-    required("slug", Kind::Checked(is_slug, SLUG_RULE)),
+    required(
+        "slug",
+        Kind::Matched(is_slug, SLUG_RULE, "^[A-Za-z0-9-]{1,64}$"),
+    ),
     required("base_url", Kind::Text(1, 2048)),
     optional("enable", Kind::Boolean),
     optional("beta", Kind::Boolean),
@@ -158,14 +163,53 @@ struct Row {
     enable: bool,
     beta: bool,
     base_url: String,
-    headers: Option<String>,
+    /// A JSON object of what every request to it carries.
+    headers: Option<SealedHeaders>,
     notes: Map<String, Value>,
     created_at: i64,
     modified_at: i64,
 }
 
-const COLUMNS: &str =
-    "id, slug, name, enable, beta, base_url, headers, fields, created_at, modified_at";
+const COLUMNS: &str = "id, slug, name, enable, beta, base_url, headers_key_id, headers, fields, created_at, modified_at";
+
+/// Headers of a custom provider as they are stored: they may hold keys.
+#[derive(Clone)]
+pub(super) struct SealedHeaders(pub Sealed);
+
+impl SealedHeaders {
+    /// Of two columns of a row: the master key's id and the bytes.
+    pub fn of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Self>> {
+        let key_id = row.get::<_, Option<String>>(column)?;
+        let bytes = row.get::<_, Option<Vec<u8>>>(column + 1)?;
+        Ok(key_id.zip(bytes).map(|(key_id, bytes)| {
+            Self(Sealed {
+                key_id: key_id.into(),
+                bytes: bytes.into(),
+            })
+        }))
+    }
+
+    fn seal(text: &str, sealer: &Sealer, account: &str, id: &str) -> Result<Self, SealError> {
+        sealer
+            .seal(text.as_bytes(), Self::belonging(account, id))
+            .map(Self)
+    }
+
+    /// The JSON object in a text.
+    pub fn open(&self, sealer: &Sealer, account: &str, id: &str) -> Result<String, SealError> {
+        let opened = sealer.open(&self.0, Self::belonging(account, id))?;
+        Ok(text_of(&opened).to_owned())
+    }
+
+    /// The row to which they are sealed, whatever it is called by then.
+    pub fn belonging<'a>(account: &'a str, id: &'a str) -> Belonging<'a> {
+        Belonging {
+            account,
+            id,
+            name: RESOURCE,
+        }
+    }
+}
 
 /// Whether paths and routes may name this provider: a built-in one, one of the configuration file, or a stored one.
 pub(super) fn is_known(call: &Call<'_>, provider: &str) -> Result<bool, Problem> {
@@ -212,7 +256,7 @@ fn list(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let mut rows = statement.query(params![enable, beta, search, per_page, skipped])?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
-        items.push(show(&of_row(row)?, clear(call)));
+        items.push(show(call, &of_row(row)?, clear(call)));
     }
     Ok(Answer::Page {
         items,
@@ -224,7 +268,7 @@ fn list(call: &mut Call<'_>) -> Result<Answer, Problem> {
 
 fn get(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let row = existing(call)?;
-    Ok(Answer::Result(show(&row, clear(call))))
+    Ok(Answer::Result(show(call, &row, clear(call))))
 }
 
 fn create(call: &mut Call<'_>) -> Result<Answer, Problem> {
@@ -243,13 +287,13 @@ fn create(call: &mut Call<'_>) -> Result<Answer, Problem> {
     };
     take(&mut row, call)?;
     let statement = format!(
-        "INSERT INTO custom_providers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+        "INSERT INTO custom_providers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
     );
     store(call.database, &statement, &row)?;
-    let shown = show(&row, false);
+    let shown = show(call, &row, false);
     call.audit("create", (RESOURCE, &row.id), None, Some(&shown))?;
     call.changes.push(Change::Providers);
-    Ok(Answer::Result(show(&row, clear(call))))
+    Ok(Answer::Result(show(call, &row, clear(call))))
 }
 
 fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
@@ -257,23 +301,23 @@ fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let mut row = old.clone();
     take(&mut row, call)?;
     row.modified_at = now().max(row.modified_at + 1);
-    let statement = "UPDATE custom_providers SET slug = ?2, name = ?3, enable = ?4, beta = ?5, base_url = ?6, headers = ?7,
-        fields = ?8, created_at = ?9, modified_at = ?10 WHERE id = ?1";
+    let statement = "UPDATE custom_providers SET slug = ?2, name = ?3, enable = ?4, beta = ?5, base_url = ?6,
+        headers_key_id = ?7, headers = ?8, fields = ?9, created_at = ?10, modified_at = ?11 WHERE id = ?1";
     store(call.database, statement, &row)?;
-    let (before, after) = (show(&old, false), show(&row, false));
+    let (before, after) = (show(call, &old, false), show(call, &row, false));
     call.audit("update", (RESOURCE, &row.id), Some(&before), Some(&after))?;
     call.changes.push(Change::Providers);
-    Ok(Answer::Result(show(&row, clear(call))))
+    Ok(Answer::Result(show(call, &row, clear(call))))
 }
 
 fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let row = existing(call)?;
     call.database
         .execute("DELETE FROM custom_providers WHERE id = ?1", [&row.id])?;
-    let shown = show(&row, false);
+    let shown = show(call, &row, false);
     call.audit("delete", (RESOURCE, &row.id), Some(&shown), None)?;
     call.changes.push(Change::Providers);
-    Ok(Answer::Result(show(&row, clear(call))))
+    Ok(Answer::Result(show(call, &row, clear(call))))
 }
 
 /// The custom provider that the path names.
@@ -297,15 +341,16 @@ fn of_row(row: &rusqlite::Row<'_>) -> Result<Row, Problem> {
         enable: row.get(3)?,
         beta: row.get(4)?,
         base_url: row.get(5)?,
-        headers: row.get(6)?,
-        notes: serde_json::from_str(&row.get::<_, String>(7)?)?,
-        created_at: row.get(8)?,
-        modified_at: row.get(9)?,
+        headers: SealedHeaders::of(row, 6)?,
+        notes: serde_json::from_str(&row.get::<_, String>(8)?)?,
+        created_at: row.get(9)?,
+        modified_at: row.get(10)?,
     })
 }
 
 fn store(database: &Connection, statement: &str, row: &Row) -> Result<(), Problem> {
     let notes = Value::Object(row.notes.clone()).to_string();
+    let headers = row.headers.as_ref().map(|headers| &headers.0);
     database.execute(
         statement,
         params![
@@ -315,7 +360,8 @@ fn store(database: &Connection, statement: &str, row: &Row) -> Result<(), Proble
             row.enable,
             row.beta,
             row.base_url,
-            row.headers,
+            headers.map(|sealed| &*sealed.key_id),
+            headers.map(|sealed| &*sealed.bytes),
             notes,
             row.created_at,
             row.modified_at,
@@ -344,12 +390,15 @@ fn take(row: &mut Row, call: &Call<'_>) -> Result<(), Problem> {
         }
     }
     if call.body.get("headers").is_some() {
-        let headers = text("headers").filter(|headers| !headers.is_empty());
-        if let Some(headers) = &headers {
-            check_headers(headers)
-                .map_err(|reason| Problem::field(&["body", "headers"], reason))?;
-        }
-        row.headers = headers;
+        row.headers = match text("headers").filter(|headers| !headers.is_empty()) {
+            Some(headers) => {
+                check_headers(&headers)
+                    .map_err(|reason| Problem::field(&["body", "headers"], reason))?;
+                let (sealer, account) = (&call.office.sealer, &call.office.account);
+                Some(SealedHeaders::seal(&headers, sealer, account, &row.id)?)
+            }
+            None => None,
+        };
     }
     for name in NOTES {
         match call.body.get(name) {
@@ -438,8 +487,18 @@ fn clear(call: &Call<'_>) -> bool {
 }
 
 /// A custom provider as the API answers it; the values of its headers only for those who may change them.
-fn show(row: &Row, clear: bool) -> Value {
-    let headers = row.headers.as_deref();
+fn show(call: &Call<'_>, row: &Row, clear: bool) -> Value {
+    let (sealer, account) = (&call.office.sealer, &call.office.account);
+    let opened = row
+        .headers
+        .as_ref()
+        .map(|headers| headers.open(sealer, account, &row.id));
+    let headers = opened.map(|opened| match opened {
+        Ok(headers) if clear => headers,
+        Ok(headers) => masked(&headers),
+        // They are lost, and can be set anew.
+        Err(_) => MASK.to_owned(),
+    });
     let mut shown = json!({
         "id": row.id,
         "name": row.name,
@@ -447,7 +506,7 @@ fn show(row: &Row, clear: bool) -> Value {
         "base_url": row.base_url,
         "enable": row.enable,
         "beta": row.beta,
-        "headers": if clear { headers.map(str::to_owned) } else { headers.map(masked) },
+        "headers": headers,
         "created_at": time(row.created_at),
         "modified_at": time(row.modified_at),
     });
@@ -460,13 +519,16 @@ fn show(row: &Row, clear: bool) -> Value {
     shown
 }
 
+/// What stands for a value that is not shown.
+const MASK: &str = "****";
+
 fn masked(headers: &str) -> String {
     match serde_json::from_str(headers) {
         Ok(Value::Object(members)) => {
-            let masked = members.into_iter().map(|(name, _)| (name, json!("****")));
+            let masked = members.into_iter().map(|(name, _)| (name, json!(MASK)));
             Value::Object(masked.collect()).to_string()
         }
-        _ => "****".to_owned(),
+        _ => MASK.to_owned(),
     }
 }
 

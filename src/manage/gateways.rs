@@ -11,7 +11,8 @@ use super::custom_providers;
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
 use super::publish::Change;
 use super::schema::{
-    Field, Flaw, INTEGER, Kind, TEXT, check_members, optional, required, required_nullable,
+    Field, Flaw, INTEGER, Kind, QUERY_TEXT, TEXT, check_members, optional, required,
+    required_nullable,
 };
 use crate::access::Permission as P;
 use crate::providers::Slug;
@@ -32,7 +33,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "List gateways",
         needs: READ,
         query: &[
-            optional("search", TEXT),
+            optional("search", QUERY_TEXT),
             paging(1, 100)[0],
             paging(1, 100)[1],
         ],
@@ -99,7 +100,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
 
 const ID_RULE: &str =
     "must be 1 to 64 characters: lower case letters, digits and _, joined by single -";
-const ID: Field = required("id", Kind::Checked(is_id, ID_RULE));
+const ID: Field = required(
+    "id",
+    Kind::Matched(is_id, ID_RULE, "^[a-z0-9_]+(?:-[a-z0-9_]+)*$"),
+);
 const CATEGORIES: &[&str] = &[
     "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "P1",
 ];

@@ -195,6 +195,7 @@ fn change_and_warn<T>(
         &changes,
         &office.account,
         &declared,
+        &office.sealer,
         &transaction,
         current.as_deref(),
     )

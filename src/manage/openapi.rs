@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::operation::{Answers, Body, Needs, Operation};
 use super::schema::{Field, describe, describe_members};
+use crate::limits::QUERY_TEXT_MAX;
 
 /// The description (OpenAPI 3.1).
 pub(super) fn document(operations: &[&Operation]) -> Value {
@@ -30,7 +31,7 @@ pub(super) fn document(operations: &[&Operation]) -> Value {
 
 fn describe_operation(operation: &Operation) -> Value {
     let mut parameters: Vec<Value> = parameters(operation.path)
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1, "maxLength": QUERY_TEXT_MAX}}))
         .collect();
     let query = |field: &Field| json!({"name": field.name, "in": "query", "required": field.required, "schema": describe(&field.kind)});
     parameters.extend(operation.query.iter().map(query));

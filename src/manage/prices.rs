@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Problem};
 use super::custom_providers;
 use super::operation::{Answers, Body, Call, Caller, Needs, Operation, paging, time};
-use super::schema::{Field, INTEGER, Kind, TEXT, optional, required};
+use super::schema::{Field, INTEGER, Kind, QUERY_TEXT, TEXT, optional, required};
 use crate::access::Permission as P;
 use crate::store::{now, uuid};
 
@@ -87,11 +87,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "List prices",
         needs: READ,
         query: &[
-            optional("account_provider_id", TEXT),
+            optional("account_provider_id", QUERY_TEXT),
             optional("model_rule", MODEL_RULE),
-            optional("cost_type", TEXT),
+            optional("cost_type", QUERY_TEXT),
             optional("enable", Kind::Boolean),
-            optional("search", TEXT),
+            optional("search", QUERY_TEXT),
             paging(1, 100)[0],
             paging(1, 100)[1],
         ],

@@ -32,7 +32,11 @@ const CREATE: &[Field] = &[
     required("provider_slug", TEXT),
     optional(
         "alias",
-        Kind::Checked(is_alias, "must be at most 64 visible ASCII characters"),
+        Kind::Matched(
+            is_alias,
+            "must be at most 64 visible ASCII characters",
+            "^[ -~]{0,64}$",
+        ),
     ),
     required("default_config", Kind::Boolean),
     optional("secret", KEY),
@@ -344,14 +348,9 @@ fn refuse_strangers(call: &Call<'_>, secret: &secrets::Row, gateway: &str) -> Re
     if own || may_use_any(call) {
         return Ok(());
     }
-    let mut problem = Problem::new(403, 10000, "Authentication error");
-    let needed = Problem::new(
-        403,
-        10000,
+    Err(Problem::forbidden(
         "The secret is not this gateway's alone; the token is limited to the gateway",
-    );
-    problem.errors.extend(needed.errors);
-    Err(problem)
+    ))
 }
 
 /// The configuration that the path names.

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::answer::Problem;
+use super::custom_providers::SealedHeaders;
 use super::{gateways, tokens};
 use crate::config::{Config, Secret, SecretError};
 use crate::limits::DEFAULT_GATEWAY;
@@ -187,7 +188,7 @@ pub fn build(
     Ok(Snapshot {
         account: account.into(),
         gateways,
-        providers: Arc::new(all_providers(declared, database)?),
+        providers: Arc::new(all_providers(account, declared, &sealer, database)?),
         domains: Arc::new(domains(database)?),
         tokens: Arc::new(tokens),
         sealer,
@@ -207,6 +208,7 @@ pub(super) fn read(
     changes: &[Change],
     account: &str,
     declared: &Declared,
+    sealer: &Sealer,
     database: &Connection,
     current: Option<&Snapshot>,
 ) -> Result<Vec<Part>, PublishError> {
@@ -221,7 +223,9 @@ pub(super) fn read(
                 let token = tokens::read(database, id, account)?;
                 Part::Token(id.clone(), token.map(Arc::new))
             }
-            Change::Providers => Part::Providers(all_providers(declared, database)?),
+            Change::Providers => {
+                Part::Providers(all_providers(account, declared, sealer, database)?)
+            }
             Change::Domains => Part::Domains(domains(database)?),
         })
     };
@@ -350,22 +354,36 @@ fn domains(database: &Connection) -> Result<Map<Box<str>, Arc<str>>, PublishErro
     Ok(pairs.collect::<rusqlite::Result<Map<_, _>>>()?)
 }
 
-/// The file's providers and the stored custom ones that are switched on; the file's win.
+/// The file's providers and the stored custom ones that are switched on; the file's win. One whose headers do not open is
+/// left out: without them its requests would be others than were meant.
 fn all_providers(
+    account: &str,
     declared: &Declared,
+    sealer: &Sealer,
     database: &Connection,
 ) -> Result<Map<Box<str>, Arc<ProviderEntry>>, PublishError> {
     let mut providers = declared.providers.clone();
-    let query = "SELECT slug, base_url, headers FROM custom_providers WHERE enable";
+    let query =
+        "SELECT id, slug, base_url, headers_key_id, headers FROM custom_providers WHERE enable";
     let mut statement = database.prepare_cached(query)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let name = format!("custom-{}", row.get::<_, String>(0)?);
-        let url: String = row.get(1)?;
+        let name = format!("custom-{}", row.get::<_, String>(1)?);
+        let (id, url): (String, String) = (row.get(0)?, row.get(2)?);
         let base: BaseUrl = url
             .parse()
             .map_err(|error| PublishError::Stored(format!("{name}: {error}")))?;
-        let headers = headers(row.get::<_, Option<String>>(2)?.as_deref());
+        let sealed = SealedHeaders::of(row, 3)?;
+        let opened = sealed.map(|sealed| sealed.open(sealer, account, &id));
+        let headers = match opened.transpose() {
+            Ok(text) => headers(text.as_deref()),
+            Err(error) => {
+                notice::say(format_args!(
+                    "{name} cannot be used before its headers are set anew: {error}"
+                ));
+                continue;
+            }
+        };
         let entry = Arc::new(ProviderEntry {
             name: name.as_str().into(),
             provider: Provider::new(Slug::Custom, Some(base)),

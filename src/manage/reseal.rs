@@ -3,9 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::answer::Problem;
+use super::custom_providers::SealedHeaders;
 use super::operation::Office;
 use super::secrets::{COLUMNS, Row};
-use crate::seal::{SealError, Sealer};
+use crate::seal::{Belonging, SealError, Sealed, Sealer};
 use crate::telemetry::notice;
 
 /// Why stored secrets cannot be sealed anew.
@@ -33,7 +34,8 @@ impl From<ResealError> for Problem {
     }
 }
 
-/// Seals every secret anew: with another key, or for another account. Within a transaction of the caller's; returns how many.
+/// Seals every secret anew, and the headers of custom providers: with another key, or for another account. Within a
+/// transaction of the caller's; returns how many.
 pub fn reseal(
     database: &Connection,
     from: (&Sealer, &str),
@@ -47,15 +49,54 @@ pub fn reseal(
     let mut update =
         database.prepare("UPDATE secrets SET key_id = ?2, sealed = ?3 WHERE id = ?1")?;
     for row in &rows {
-        let opened = from.0.open(&row.sealed, row.belonging(from.1));
-        let sealed = opened.and_then(|value| to.0.seal(value.expose(), row.belonging(to.1)));
-        let sealed = sealed.map_err(|source| ResealError::Seal {
-            name: row.name.clone(),
-            source,
-        })?;
+        let from = (from.0, row.belonging(from.1));
+        let sealed = seal_anew(&row.sealed, from, (to.0, row.belonging(to.1)), &row.name)?;
         update.execute(params![row.id, &*sealed.key_id, &*sealed.bytes])?;
     }
-    Ok(rows.len())
+    Ok(rows.len() + reseal_headers(database, from, to)?)
+}
+
+fn reseal_headers(
+    database: &Connection,
+    from: (&Sealer, &str),
+    to: (&Sealer, &str),
+) -> Result<usize, ResealError> {
+    let query =
+        "SELECT id, slug, headers_key_id, headers FROM custom_providers WHERE headers IS NOT NULL";
+    let rows = database
+        .prepare(query)?
+        .query_map([], |row| {
+            let names: (String, String) = (row.get(0)?, row.get(1)?);
+            Ok((names, SealedHeaders::of(row, 2)?))
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut update = database
+        .prepare("UPDATE custom_providers SET headers_key_id = ?2, headers = ?3 WHERE id = ?1")?;
+    let mut count = 0;
+    for ((id, slug), headers) in &rows {
+        let Some(headers) = headers else { continue };
+        let from = (from.0, SealedHeaders::belonging(from.1, id));
+        let to = (to.0, SealedHeaders::belonging(to.1, id));
+        let name = format!("headers of custom-{slug}");
+        let sealed = seal_anew(&headers.0, from, to, &name)?;
+        update.execute(params![id, &*sealed.key_id, &*sealed.bytes])?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn seal_anew(
+    sealed: &Sealed,
+    from: (&Sealer, Belonging<'_>),
+    to: (&Sealer, Belonging<'_>),
+    name: &str,
+) -> Result<Sealed, ResealError> {
+    let opened = from.0.open(sealed, from.1);
+    let sealed = opened.and_then(|value| to.0.seal(value.expose(), to.1));
+    sealed.map_err(|source| ResealError::Seal {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 /// The account for which secrets are sealed is kept beside them: where the operator renamed it, they follow.

@@ -30,9 +30,10 @@ macro_rules! below {
 
 const NAME: Field = required(
     "name",
-    Kind::Checked(
+    Kind::Matched(
         is_name,
         "must be 1 to 64 characters without a / and control characters",
+        "^[^/\\x00-\\x1f\\x7f]{1,64}$",
     ),
 );
 /// The graph's own reader checks them and names the element.

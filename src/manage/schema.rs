@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::limits::QUERY_TEXT_MAX;
+
 /// A member of a body or of a query.
 #[derive(Clone, Copy)]
 pub(super) struct Field {
@@ -26,6 +28,8 @@ pub(super) enum Kind {
     Text(usize, usize),
     /// Text that keeps a rule, which the message tells.
     Checked(fn(&str) -> bool, &'static str),
+    /// As `Checked`, with a regular expression that every such text matches, for the description.
+    Matched(fn(&str) -> bool, &'static str, &'static str),
     /// One of these, in exactly this case.
     Choice(&'static [&'static str]),
     /// RFC 3339.
@@ -80,6 +84,8 @@ pub(super) const fn optional(name: &'static str, kind: Kind) -> Field {
 
 /// A text without bounds worth naming.
 pub(super) const TEXT: Kind = Kind::Text(0, 65_536);
+/// A text of a query: more would not fit into a request's head.
+pub(super) const QUERY_TEXT: Kind = Kind::Text(0, QUERY_TEXT_MAX);
 /// Any whole number.
 pub(super) const INTEGER: Kind = Kind::Integer(i64::MIN, i64::MAX);
 
@@ -100,7 +106,7 @@ pub(super) fn check(kind: &Kind, value: &mut Value, path: &mut Vec<String>, flaw
             Some(_) => Some(format!("must have {shortest} to {longest} characters")),
             None => Some("must be a string".to_owned()),
         },
-        Kind::Checked(holds, rule) => {
+        Kind::Checked(holds, rule) | Kind::Matched(holds, rule, _) => {
             (!value.as_str().is_some_and(holds)).then(|| (*rule).to_owned())
         }
         Kind::Choice(choices) => (!value.as_str().is_some_and(|text| choices.contains(&text)))
@@ -307,6 +313,9 @@ pub(super) fn describe(kind: &Kind) -> Value {
             json!({"type": "string", "minLength": shortest, "maxLength": longest})
         }
         Kind::Checked(_, rule) => json!({"type": "string", "description": rule}),
+        Kind::Matched(_, rule, pattern) => {
+            json!({"type": "string", "description": rule, "pattern": pattern})
+        }
         Kind::Choice(choices) => json!({"type": "string", "enum": choices}),
         Kind::Time => json!({"type": "string", "format": "date-time"}),
         Kind::Scalar => {

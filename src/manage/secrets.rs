@@ -10,7 +10,7 @@ use super::answer::{Answer, Problem};
 use super::gateways;
 use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
 use super::publish::Change;
-use super::schema::{Field, Kind, TEXT, optional, required};
+use super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required};
 use super::secret_values::{fit, preview, secret_of, text_of};
 use super::stores::store;
 use crate::access::Permission as P;
@@ -75,7 +75,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "List secrets, without their values",
         needs: READ,
         query: &[
-            optional("search", TEXT),
+            optional("search", QUERY_TEXT),
             optional(
                 "order",
                 Kind::Choice(&["name", "comment", "created", "modified", "status"]),

@@ -233,14 +233,10 @@ impl Api {
             .iter()
             .map(|permission| permission.name())
             .collect();
-        let mut problem = Problem::new(403, 10000, "Authentication error");
-        let needed = Problem::new(
-            403,
-            10000,
-            format!("The token lacks the permission {}", names.join(" or ")),
-        );
-        problem.errors.extend(needed.errors);
-        Err(problem)
+        let names = names.join(" or ");
+        Err(Problem::forbidden(format!(
+            "The token lacks the permission {names}"
+        )))
     }
 }
 

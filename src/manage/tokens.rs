@@ -12,7 +12,7 @@ use super::operation::{
     Answers, Body, Call, Caller, Needs, Operation, paging, seconds, time, unix_seconds,
 };
 use super::publish::Change;
-use super::schema::{Field, Kind, TEXT, optional, required};
+use super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required};
 use crate::access::{
     self, Grants, PERMISSION_GROUPS, Permission as P, PolicyError, generate_token, has_token_form,
 };
@@ -82,7 +82,7 @@ const GROUP: &[Field] = &[
     required("name", TEXT),
     required("scopes", Kind::List(&TEXT, 0, 9)),
 ];
-const GROUP_QUERY: &[Field] = &[optional("name", TEXT), optional("scope", TEXT)];
+const GROUP_QUERY: &[Field] = &[optional("name", QUERY_TEXT), optional("scope", QUERY_TEXT)];
 const LIST_QUERY: &[Field] = &[
     paging(5, 50)[0],
     paging(5, 50)[1],
@@ -464,6 +464,8 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
 
 fn roll(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let mut stored = existing(call)?;
+    let held = Grants::of_policies(&stored.policies, &call.office.account);
+    refuse_escalation(call, &held.unwrap_or_default())?;
     let old = show(&stored);
     let value = generate_token()
         .map_err(|_| Problem::new(500, 7009, "The system gives no random bytes"))?;
@@ -519,13 +521,11 @@ fn take(stored: &mut Stored, call: &Call<'_>) -> Result<(), Problem> {
     }
 }
 
-/// Whoever may make tokens must not make one that may do more than everything but administration.
+/// Whoever may make tokens must not make one, nor get the value of one, that may do more than everything but administration.
 fn refuse_escalation(call: &Call<'_>, grants: &Grants) -> Result<(), Problem> {
     match grants.permit_somewhere(P::Admin) && !call.caller.may(P::Admin, None) {
-        true => Err(Problem::new(
-            403,
-            10000,
-            "Only a holder of Ringgate Admin may give it to a token",
+        true => Err(Problem::forbidden(
+            "The token lacks the permission Ringgate Admin, and so may not give it to another or take another's value",
         )),
         false => Ok(()),
     }

@@ -119,7 +119,8 @@ pub fn show(
     database: &Database,
 ) -> Result<Shown, MasterKeyError> {
     let sealer = needed(folder, given, database)?;
-    let query = "SELECT count(*) FROM secrets";
+    let query =
+        "SELECT (SELECT count(*) FROM secrets) + (SELECT count(headers) FROM custom_providers)";
     let seals: i64 = database
         .connection()
         .query_row(query, [], |row| row.get(0))?;
@@ -282,7 +283,7 @@ fn refuse_other(sealed_with: &[String], sealer: &Sealer) -> Result<(), MasterKey
 
 /// The ids of the keys that sealed what is stored: one, unless somebody mixed two databases.
 fn sealed_with(database: &Database) -> rusqlite::Result<Vec<String>> {
-    let query = "SELECT DISTINCT key_id FROM secrets";
+    let query = "SELECT key_id FROM secrets UNION SELECT headers_key_id FROM custom_providers WHERE headers IS NOT NULL";
     let mut statement = database.connection().prepare(query)?;
     statement.query_map([], |row| row.get(0))?.collect()
 }

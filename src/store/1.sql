@@ -56,7 +56,9 @@ CREATE TABLE custom_providers (
     enable INTEGER NOT NULL,
     beta INTEGER NOT NULL,
     base_url TEXT NOT NULL,
-    headers TEXT,
+    -- A JSON object, sealed: it may hold keys.
+    headers_key_id TEXT,
+    headers BLOB,
     fields TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     modified_at INTEGER NOT NULL

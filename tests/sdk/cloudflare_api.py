@@ -201,6 +201,198 @@ def test_accounts(client, management):
     assert audited, "management writes leave lines"
 
 
+def paged(count_of, make, ids, counts=(0, 1, 20, 21)):
+    """An iterator gives each object once, over every number of pages; `ids` reads them all, `count_of` the total."""
+    made = []
+    for count in counts:
+        while len(made) < count:
+            made.append(make(len(made)))
+        found = ids()
+        assert sorted(found) == sorted(made), (count, len(found))
+        assert count_of() == count
+
+
+def test_provider_configs(client):
+    gateways, configs = client.ai_gateway, client.ai_gateway.provider_configs
+    gateways.create(account_id=ACCOUNT, id="keys", **REQUIRED)
+
+    def make(number):
+        arguments = {"alias": f"a{number:02}", "default_config": number == 0, "provider_slug": "openai", "secret": f"sk-0123456789-{number:04}"}
+        return configs.create("keys", account_id=ACCOUNT, **arguments).id
+
+    def listed():
+        return list(configs.list("keys", account_id=ACCOUNT, per_page=20))
+
+    def total():
+        return int(configs.list("keys", account_id=ACCOUNT).result_info.total_count)
+
+    paged(total, make, lambda: [config.id for config in listed()])
+    first = next(config for config in listed() if config.alias == "a00")
+    assert first.gateway_id == "keys" and first.provider_slug == "openai" and first.default_config is True
+    assert first.secret_preview == "sk-...0000" and first.secret_id and first.modified_at
+    assert "sk-0123456789" not in str([config.to_dict() for config in listed()]), "a key is never shown"
+    # A stored secret, and a limit of its own.
+    limited = configs.create("keys", account_id=ACCOUNT, alias="b", default_config=True, provider_slug="anthropic", secret_id=first.secret_id, rate_limit=5, rate_limit_period=30)
+    assert (limited.rate_limit, limited.rate_limit_period, limited.secret_id) == (5, 30, first.secret_id)
+    taken = {"alias": "b", "default_config": False, "provider_slug": "anthropic", "secret": "sk-x"}
+    sent = requests_of(client)
+    expect(cloudflare.BadRequestError, lambda: configs.create("keys", account_id=ACCOUNT, **taken), 7001)
+    assert len(sent) == 1, "a duplicate is not sent again"
+    expect(cloudflare.BadRequestError, lambda: configs.create("keys", account_id=ACCOUNT, **{**taken, "alias": "c", "provider_slug": "nobody"}), 7001)
+    expect(cloudflare.BadRequestError, lambda: configs.create("keys", account_id=ACCOUNT, alias="c", default_config=False, provider_slug="anthropic"), 7001)
+    expect(cloudflare.NotFoundError, lambda: configs.create("nowhere", account_id=ACCOUNT, **taken), 7002)
+    # These two are in the public API and not in the client.
+    path = f"/accounts/{ACCOUNT}/ai-gateway/gateways/keys/provider_configs/{first.id}"
+    changed = client.put(path, cast_to=object, body={"secret": "sk-0123456789-wxyz"})
+    assert changed["result"]["secret_preview"] == "sk-...wxyz"
+    client.delete(path, cast_to=object)
+    expect(cloudflare.NotFoundError, lambda: client.delete(path, cast_to=object), 7002)
+    assert first.id not in [config.id for config in listed()]
+    gateways.delete("keys", account_id=ACCOUNT)
+
+
+def test_secrets_store(client):
+    stores, secrets = client.secrets_store.stores, client.secrets_store.stores.secrets
+    store = next(iter(stores.list(account_id=ACCOUNT)))
+    assert stores.get(store.id, account_id=ACCOUNT).name == store.name == "default_secrets_store"
+    expect(cloudflare.BadRequestError, lambda: stores.create(account_id=ACCOUNT, name="second"), 1003)
+    stores.delete(store.id, account_id=ACCOUNT, force=True)
+    expect(cloudflare.NotFoundError, lambda: stores.get(store.id, account_id=ACCOUNT), 1001)
+    assert list(stores.list(account_id=ACCOUNT)) == []
+    store = stores.create(account_id=ACCOUNT, name="mine")
+
+    def make(number):
+        body = [{"name": f"s{number:02}", "scopes": ["workers", "ai_gateway"], "value": f"very-secret-{number}"}]
+        return secrets.create(store.id, account_id=ACCOUNT, body=body).result[0].id
+
+    def listed(**query):
+        return list(secrets.list(store.id, account_id=ACCOUNT, per_page=20, **query))
+
+    def total():
+        return int(secrets.list(store.id, account_id=ACCOUNT).result_info.total_count)
+
+    paged(total, make, lambda: [secret.id for secret in listed()])
+    assert client.secrets_store.quota.get(account_id=ACCOUNT).secrets.usage == 21
+    assert [secret.name for secret in listed(order="name", direction="desc")][0] == "s20"
+    assert [secret.name for secret in listed(search="s07")] == ["s07"]
+    assert len(listed(scopes=["ai_gateway", "workers"])) == 21 and listed(scopes=["dex"]) == []
+    one = listed(search="s07")[0]
+    assert one.store_id == store.id and one.status == "active" and one.created and one.modified
+    read = secrets.get(one.id, account_id=ACCOUNT, store_id=store.id).to_dict()
+    assert read["scopes"] == ["ai_gateway", "workers"] and "value" not in read, read
+    edited = secrets.edit(one.id, account_id=ACCOUNT, store_id=store.id, value="other", comment="c", scopes=["dex"]).to_dict()
+    assert (edited["comment"], edited["scopes"]) == ("c", ["dex"]) and edited["modified"] > read["modified"]
+    copy = secrets.duplicate(one.id, account_id=ACCOUNT, store_id=store.id, name="copy", scopes=["ai_gateway"])
+    assert copy.name == "copy" and copy.id != one.id
+    for call in (
+        lambda: secrets.create(store.id, account_id=ACCOUNT, body=[{"name": "copy", "scopes": ["dex"], "value": "v"}]),
+        lambda: secrets.duplicate(one.id, account_id=ACCOUNT, store_id=store.id, name="copy", scopes=["dex"]),
+    ):
+        sent = requests_of(client)
+        twin = expect(cloudflare.BadRequestError, call, 1003)
+        assert "secret_name_already_exists" in twin.errors[0].message and len(sent) == 1, "a duplicate is not sent again"
+    # The client sends no body with this, which must not mean everything.
+    expect(cloudflare.BadRequestError, lambda: secrets.bulk_delete(store.id, account_id=ACCOUNT), 1001)
+    assert len(listed()) == 22
+    secrets.delete(copy.id, account_id=ACCOUNT, store_id=store.id)
+    expect(cloudflare.NotFoundError, lambda: secrets.get(copy.id, account_id=ACCOUNT, store_id=store.id), 1001)
+    expect(cloudflare.NotFoundError, lambda: secrets.delete(copy.id, account_id=ACCOUNT, store_id=store.id), 1000)
+    expect(cloudflare.BadRequestError, lambda: stores.delete(store.id, account_id=ACCOUNT), 1003)
+
+
+def graph(model):
+    return [
+        {"id": "start", "type": "start", "outputs": {"next": {"element_id": "model"}}},
+        {
+            "id": "model",
+            "type": "model",
+            "properties": {"provider": "openai", "model": model, "retries": 1, "timeout": 1000},
+            "outputs": {"success": {"element_id": "end"}, "fallback": {"element_id": "end"}},
+        },
+        {"id": "end", "type": "end", "outputs": {}},
+    ]
+
+
+def test_dynamic_routing(client):
+    client.ai_gateway.create(account_id=ACCOUNT, id="routed", **REQUIRED)
+    routing = client.ai_gateway.dynamic_routing
+    here = {"account_id": ACCOUNT, "gateway_id": "routed"}
+
+    def make(number):
+        return routing.create("routed", account_id=ACCOUNT, name=f"r{number:02}", elements=graph("gpt-4o")).id
+
+    def ids():
+        """The client has no iterator here: page by page, to the first empty one."""
+        found, page = [], 1
+        while routes := routing.list("routed", account_id=ACCOUNT, page=page, per_page=20).data.routes:
+            found += [route.id for route in routes]
+            page += 1
+        return found
+
+    paged(lambda: len(ids()), make, ids)
+    route = routing.get(ids()[0], **here)
+    assert route.gateway_id == "routed" and route.version.active == "true" and route.deployment.version_id == route.version.version_id
+    assert [element.type for element in route.elements] == ["start", "model", "end"]
+    assert routing.update(route.id, **here, name="renamed").route.name == "renamed"
+    sent = requests_of(client)
+    expect(cloudflare.BadRequestError, lambda: routing.create("routed", account_id=ACCOUNT, name="renamed", elements=graph("m")), 7001)
+    assert len(sent) == 1, "a duplicate is not sent again"
+    routing.create_version(route.id, **here, elements=graph("gpt-4o-mini"))
+    versions = routing.list_versions(route.id, **here).data.versions
+    assert len(versions) == 2 and sorted(version.active for version in versions) == ["false", "true"]
+    newer = next(version for version in versions if version.active == "false")
+    read = routing.get_version(newer.version_id, **here, id=route.id)
+    assert "gpt-4o-mini" in read.data and read.is_valid is True and read.active == "false"
+    routing.create_deployment(route.id, **here, version_id=newer.version_id)
+    deployments = routing.list_deployments(route.id, **here).data.deployments
+    assert len(deployments) == 2 and newer.version_id in [deployment.version_id for deployment in deployments]
+    assert routing.get(route.id, **here).version.version_id == newer.version_id
+    # And back.
+    routing.create_deployment(route.id, **here, version_id=route.version.version_id)
+    assert routing.get(route.id, **here).deployment.version_id == route.version.version_id
+    expect(cloudflare.BadRequestError, lambda: routing.create_version(route.id, **here, elements=graph("m")[:2]), 7001)
+    expect(cloudflare.NotFoundError, lambda: routing.get_version("none", **here, id=route.id), 7002)
+    assert routing.delete(route.id, **here).id == route.id
+    expect(cloudflare.NotFoundError, lambda: routing.get(route.id, **here), 7002)
+    client.ai_gateway.delete("routed", account_id=ACCOUNT)
+
+
+def test_custom_providers(client):
+    providers = client.ai_gateway.custom_providers
+
+    def make(number):
+        return providers.create(account_id=ACCOUNT, name=f"Provider {number:02}", slug=f"p-{number:02}", base_url="https://llm.example/v1").id
+
+    def listed(**query):
+        return list(providers.list(account_id=ACCOUNT, per_page=20, **query))
+
+    def total():
+        return int(providers.list(account_id=ACCOUNT).result_info.total_count)
+
+    paged(total, make, lambda: [provider.id for provider in listed()])
+    headers = '{"X-Key": "k-secret"}'
+    wanted = {
+        "name": "Full", "slug": "full", "base_url": "https://full.example", "enable": True, "beta": True, "headers": headers, "description": "d",
+        "link": "https://link.example", "curl_example": "curl", "js_example": "js", "position": 7,
+    }
+    full = providers.create(account_id=ACCOUNT, **wanted)
+    read = providers.get(full.id, account_id=ACCOUNT)
+    assert read.to_dict() == full.to_dict() and read.logo and read.created_at and read.modified_at
+    for name, value in wanted.items():
+        assert getattr(read, name) == value, name
+    assert [provider.slug for provider in listed(enable=True)] == ["full"] == [provider.slug for provider in listed(beta=True)]
+    assert [provider.slug for provider in listed(search="p-07")] == ["p-07"]
+    sent = requests_of(client)
+    expect(cloudflare.BadRequestError, lambda: providers.create(account_id=ACCOUNT, **wanted), 7001)
+    assert len(sent) == 1, "a duplicate is not sent again"
+    expect(cloudflare.BadRequestError, lambda: providers.create(account_id=ACCOUNT, **{**wanted, "slug": "x", "base_url": "http://far.example"}), 7001)
+    # In the public API, and not in the client.
+    changed = client.patch(f"/accounts/{ACCOUNT}/ai-gateway/custom-providers/{full.id}", cast_to=object, body={"name": "Fuller", "headers": None})
+    assert changed["result"]["name"] == "Fuller" and changed["result"]["headers"] is None
+    assert providers.delete(full.id, account_id=ACCOUNT).id == full.id
+    expect(cloudflare.NotFoundError, lambda: providers.get(full.id, account_id=ACCOUNT), 7002)
+
+
 def run(folder):
     process, data, management = start(sys.argv[1], folder)
     client = Cloudflare(api_token=TOKEN, base_url=f"{management}/client/v4")
@@ -209,6 +401,10 @@ def run(folder):
         test_round_trip(client)
         test_tokens(client, management)
         test_accounts(client, management)
+        test_provider_configs(client)
+        test_secrets_store(client)
+        test_dynamic_routing(client)
+        test_custom_providers(client)
         test_paging(client)
     finally:
         process.terminate()

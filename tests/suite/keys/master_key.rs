@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ringgate::sim;
-use serde_json::json;
+use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use super::{TOKEN, api, configs, ok, send, start, store_key};
 use crate::harness::{Gateway, Setup, received, sent_header, simulator};
@@ -125,12 +126,88 @@ fn a_renamed_account_keeps_its_stored_keys() {
     let sent = requests.last().expect("a request");
     assert_eq!(sent_header(sent, "authorization"), Some("Bearer sk-stored"));
     // The tokens' policies name the account, and follow it too.
-    let request = format!(
-        "GET /client/v4/accounts/renamed/ai-gateway/gateways HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    let path = "/accounts/renamed/ai-gateway/gateways";
+    assert_eq!(gateway.call(TOKEN, "GET", path, "").status, 200);
+}
+
+#[test]
+fn headers_of_custom_providers_are_sealed_like_keys() {
+    let simulator = simulator();
+    let mut gateway = start(Setup::over(&simulator));
+    let providers = "ai-gateway/custom-providers";
+    let url = format!("http://{}/echo", simulator.addr());
+    let headers = json!({"Authorization": "Bearer sk-header"}).to_string();
+    let mut ids = Vec::new();
+    for slug in ["one", "two"] {
+        let body = json!({"name": slug, "slug": slug, "base_url": url, "enable": true, "headers": headers});
+        let made = ok(&api(&gateway, "POST", providers, Some(&body)));
+        assert_eq!(made["headers"], headers);
+        ids.push(made["id"].as_str().expect("an id").to_owned());
+    }
+    gateway.signal(libc::SIGTERM);
+    gateway.wait();
+    let folder = gateway.take_folder();
+    let data = folder.path().join("data");
+    let stored = std::fs::read(data.join("ringgate.db")).expect("readable");
+    assert!(!stored.windows(9).any(|window| window == b"sk-header"));
+    let (done, shown) = command(&data, &["key", "show"], &[]);
+    assert!(done && shown.contains("seals 2 secrets"), "{shown}");
+    let (done, text) = command(&data, &["key", "rotate"], &[]);
+    assert!(done && text.contains("2 secrets are sealed anew"), "{text}");
+    // Neither another master key nor another account's name takes them away; one that was spoilt takes only its provider.
+    let other = "5a".repeat(32);
+    let (done, text) = command(&data, &["key", "show"], &[("RINGGATE_MASTER_KEY", &other)]);
+    assert!(
+        !done && text.contains("give the one that sealed them"),
+        "{text}"
     );
-    let mut client = crate::harness::Client::connect(gateway.management);
-    client.write(request.as_bytes());
-    assert_eq!(client.answer().status, 200);
+    let mut gateway = Setup::over(&simulator).account("renamed").start_in(folder);
+    gateway.notices.wait_for("2 secrets are sealed for it");
+    gateway.signal(libc::SIGTERM);
+    gateway.wait();
+    let folder = gateway.take_folder();
+    let database = Connection::open(data.join("ringgate.db")).expect("opened");
+    let change = "UPDATE custom_providers SET headers = (SELECT headers FROM custom_providers WHERE slug = 'one') WHERE slug = 'two'";
+    assert_eq!(database.execute(change, []).expect("changed"), 1);
+    drop(database);
+    let gateway = Setup::over(&simulator).account("renamed").start_in(folder);
+    gateway
+        .notices
+        .wait_for("custom-two cannot be used before its headers are set anew");
+    let ask = |slug: &str| {
+        let target = format!("/v1/renamed/default/custom-{slug}/models");
+        gateway
+            .send(&format!("GET {target} HTTP/1.1\r\nHost: g\r\n\r\n"))
+            .status
+    };
+    let last_sent = || {
+        let requests = received(&simulator);
+        let sent = requests.last().expect("a request");
+        sent_header(sent, "authorization").map(str::to_owned)
+    };
+    assert_eq!(ask("one"), 200);
+    assert_eq!(last_sent().as_deref(), Some("Bearer sk-header"));
+    let before = received(&simulator).len();
+    assert_eq!(ask("two"), 400);
+    assert_eq!(
+        received(&simulator).len(),
+        before,
+        "nothing goes up without its headers"
+    );
+    let two = format!("/accounts/renamed/{providers}/{}", ids[1]);
+    let call = |method: &str, body: Value| {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        ok(&gateway.call(TOKEN, method, &two, &body))
+    };
+    assert_eq!(call("GET", Value::Null)["headers"], "****");
+    let anew = json!({"authorization": "Bearer sk-anew"}).to_string();
+    assert_eq!(call("PATCH", json!({"headers": anew}))["headers"], anew);
+    assert_eq!(ask("two"), 200);
+    assert_eq!(last_sent().as_deref(), Some("Bearer sk-anew"));
 }
 
 /// Each kill comes a little later than the one before, from the start of the program to its end.

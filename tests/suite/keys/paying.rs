@@ -342,6 +342,8 @@ fn no_secret_is_seen_anywhere() {
         "very-secret-key-of-team-c",
         "very-secret-key-of-team-d",
         "very-secret-in-json",
+        "very-secret-in-a-header",
+        "very-secret-in-another-header",
     ];
     let secrets = format!("{STORES}/{}/secrets", own_store(&gateway));
     let mut seen = String::new();
@@ -377,6 +379,16 @@ fn no_secret_is_seen_anywhere() {
             json!({"provider_slug": "bedrock", "default_config": true, "secret": format!("{{\"key\": \"{}\"}}", values[4])}),
         ),
     ));
+    // Whoever may change a custom provider sees its headers: these answers are not part of the scan, all else is.
+    let providers = "ai-gateway/custom-providers";
+    let headers = |value: &str| json!({"X-Key": value}).to_string();
+    let body = json!({"name": "H", "slug": "h", "base_url": "https://h.example", "enable": true, "headers": headers(values[5])});
+    let provider = ok(&api(&gateway, "POST", providers, Some(&body)));
+    let provider = format!("{providers}/{}", provider["id"].as_str().expect("an id"));
+    let body = json!({"headers": headers(values[6])});
+    ok(&api(&gateway, "PATCH", &provider, Some(&body)));
+    let wrong = json!({"headers": format!("{}\n{{", headers(values[6]))});
+    assert_eq!(call("PATCH", &provider, Some(wrong)).status, 400);
     // Refusals repeat no value either.
     for body in [
         json!({"secret": format!("{}\n", values[2])}),
@@ -426,7 +438,9 @@ fn no_secret_is_seen_anywhere() {
         ok(&call("GET", path, None));
     }
     assert!(
-        seen.contains("secrets_store.secret") && seen.contains("\"sealed "),
+        seen.contains("secrets_store.secret")
+            && seen.contains("ai_gateway.custom_provider")
+            && seen.contains("\"sealed "),
         "the audit log was read"
     );
     seen.push_str(&refusals);
