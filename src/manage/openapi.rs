@@ -59,10 +59,63 @@ fn describe_operation(operation: &Operation) -> Value {
         Body::Own(kind) => Some((true, describe(&kind))),
     };
     if let Some((required, schema)) = body {
+        let mut content = json!({"schema": schema});
+        if let Some(example) = example(operation.name) {
+            content["example"] = example;
+        }
         described["requestBody"] =
-            json!({"required": required, "content": {"application/json": {"schema": schema}}});
+            json!({"required": required, "content": {"application/json": content}});
     }
     described
+}
+
+/// A body that is taken as it stands, for those whose members say too little.
+fn example(operation: &str) -> Option<Value> {
+    let settings = json!({
+        "cache_invalidate_on_update": true, "cache_ttl": 300, "collect_logs": true, "rate_limiting_interval": 60,
+        "rate_limiting_limit": 100, "retry_max_attempts": 3,
+    });
+    let elements = json!([
+        {"id": "start", "type": "start", "outputs": {"next": {"elementId": "model"}}},
+        {"id": "model", "type": "model", "properties": {"provider": "openai", "model": "gpt-4o", "retries": 1, "timeout": 60_000},
+            "outputs": {"success": {"elementId": "end"}, "fallback": {"elementId": "end"}}},
+        {"id": "end", "type": "end", "outputs": {}},
+    ]);
+    Some(match operation {
+        "gateways.create" => {
+            let mut gateway = settings;
+            gateway["id"] = Value::from("my-gateway");
+            gateway
+        }
+        "gateways.update" => settings,
+        "routes.create" => json!({"name": "my-route", "elements": elements}),
+        "routes.create_version" => json!({"elements": elements}),
+        "provider_configs.create" => {
+            json!({"provider_slug": "openai", "alias": "team-a", "default_config": true, "secret": "sk-example"})
+        }
+        "custom_providers.create" => {
+            json!({"name": "My models", "slug": "my-models", "base_url": "https://models.example/v1", "enable": true})
+        }
+        "custom_providers.costs.create" => {
+            json!({"account_provider_id": "openai", "model": "gpt-4o", "cost_in": 0.000_002, "cost_out": 0.000_008})
+        }
+        "custom_domains.create" => json!({"domain": "ai.example.com"}),
+        "secrets_store.secrets.create" => {
+            json!([{"name": "my-secret", "scopes": ["ai_gateway"], "value": "sk-example"}])
+        }
+        "user.tokens.create"
+        | "accounts.tokens.create"
+        | "user.tokens.update"
+        | "accounts.tokens.update" => json!({
+            "name": "my-token",
+            "policies": [{
+                "effect": "allow",
+                "permission_groups": [{"id": "644535f4ed854494a59cb289d634b257"}],
+                "resources": {"com.cloudflare.api.account.*": "*"},
+            }],
+        }),
+        _ => return None,
+    })
 }
 
 /// The names in braces of a path.

@@ -221,15 +221,19 @@ fn furnish(manager: &mut Manager) -> BTreeMap<&'static str, String> {
     ])
 }
 
+/// The description of the API.
+fn described(manager: &mut Manager) -> Value {
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: m\r\n\r\n";
+    manager.0.write(request);
+    manager.0.answer().json()
+}
+
 /// Method, path as described, and the path with its parameters filled; what deletes comes last.
 fn operations(
     manager: &mut Manager,
     known: &BTreeMap<&str, String>,
 ) -> Vec<(String, String, String)> {
-    manager
-        .0
-        .write(b"GET /openapi.json HTTP/1.1\r\nHost: m\r\n\r\n");
-    let described = manager.0.answer().json();
+    let described = described(manager);
     let mut operations = Vec::new();
     for (path, methods) in described["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {
@@ -363,6 +367,26 @@ fn what_the_matrix_admits_is_really_done() {
         let answer = manager.call(holder, method, &path, &body);
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
     }
+}
+
+#[test]
+fn what_the_description_gives_as_an_example_is_taken() {
+    let simulator = simulator();
+    let gateway = start(Setup::over(&simulator));
+    let mut manager = Manager::of(&gateway);
+    let known = furnish(&mut manager);
+    let described = described(&mut manager);
+    let mut taken = 0;
+    for (method, path, filled) in operations(&mut manager, &known) {
+        let operation = &described["paths"][&path][method.to_ascii_lowercase()];
+        let example = &operation["requestBody"]["content"]["application/json"]["example"];
+        if !example.is_null() {
+            let answer = manager.call(TOKEN, &method, &filled, &example.to_string());
+            assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+            taken += 1;
+        }
+    }
+    assert!(taken >= 13, "{taken}");
 }
 
 #[test]
