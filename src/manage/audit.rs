@@ -1,7 +1,7 @@
 //! The audit log (spec: control plane 13). Its lines are written where a call changes something.
 
 use rusqlite::types::Value as Sql;
-use rusqlite::{Row, params_from_iter};
+use rusqlite::{Row, ToSql, params_from_iter};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem};
@@ -115,24 +115,14 @@ fn order(call: &Call<'_>) -> &'static str {
 
 fn pages(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let filter = Filter::of(call);
-    let (page, per_page) = call.page();
-    let clause = filter.clause();
-    let count = format!("SELECT count(*) FROM audit{clause}");
-    let total = call
-        .database
-        .query_row(&count, params_from_iter(&filter.values), |row| row.get(0))?;
-    let skipped = (page - 1).saturating_mul(per_page);
-    let query = format!(
-        "SELECT {COLUMNS} FROM audit{clause} ORDER BY number {} LIMIT {per_page} OFFSET {skipped}",
-        order(call)
-    );
-    let (items, _) = read(call, &query, &filter)?;
-    Ok(Answer::Page {
-        items,
-        page,
-        per_page,
-        total,
-    })
+    let values: Vec<&dyn ToSql> = filter.values.iter().map(|value| value as _).collect();
+    call.select_page(
+        COLUMNS,
+        &format!("audit{}", filter.clause()),
+        &format!("number {}", order(call)),
+        &values,
+        |row| show(row, &call.office.account),
+    )
 }
 
 fn behind_cursor(call: &mut Call<'_>) -> Result<Answer, Problem> {

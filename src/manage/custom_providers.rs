@@ -228,17 +228,9 @@ pub(super) fn exists(call: &Call<'_>, id: &str) -> Result<bool, Problem> {
 }
 
 fn list(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    let (page, per_page) = call.page();
     let flag = |name: &str| call.query.get(name).and_then(Value::as_bool);
     let (enable, beta) = (flag("enable"), flag("beta"));
     let search = call.text("search").unwrap_or_default().to_lowercase();
-    let clause = "WHERE (?1 IS NULL OR enable = ?1) AND (?2 IS NULL OR beta = ?2)
-        AND (instr(lower(id), ?3) > 0 OR instr(lower(name), ?3) > 0 OR instr(lower(slug), ?3) > 0)";
-    let total = call.database.query_row(
-        &format!("SELECT count(*) FROM custom_providers {clause}"),
-        params![enable, beta, search],
-        |row| row.get(0),
-    )?;
     let (column, direction) = call
         .text("order_by")
         .and_then(order)
@@ -248,22 +240,14 @@ fn list(call: &mut Call<'_>) -> Result<Answer, Problem> {
         Some("desc") => "DESC",
         _ => "ASC",
     };
-    let query = format!(
-        "SELECT {COLUMNS} FROM custom_providers {clause} ORDER BY {column} {direction}, id LIMIT ?4 OFFSET ?5"
-    );
-    let mut statement = call.database.prepare_cached(&query)?;
-    let skipped = (page - 1).saturating_mul(per_page);
-    let mut rows = statement.query(params![enable, beta, search, per_page, skipped])?;
-    let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        items.push(show(call, &of_row(row)?, clear(call)));
-    }
-    Ok(Answer::Page {
-        items,
-        page,
-        per_page,
-        total,
-    })
+    call.select_page(
+        COLUMNS,
+        "custom_providers WHERE (?1 IS NULL OR enable = ?1) AND (?2 IS NULL OR beta = ?2)
+            AND (instr(lower(id), ?3) > 0 OR instr(lower(name), ?3) > 0 OR instr(lower(slug), ?3) > 0)",
+        &format!("{column} {direction}, id"),
+        params![enable, beta, search],
+        |row| Ok(show(call, &of_row(row)?, clear(call))),
+    )
 }
 
 fn get(call: &mut Call<'_>) -> Result<Answer, Problem> {

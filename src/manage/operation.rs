@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, ToSql, params};
 use serde_json::{Map, Value};
 
 use super::answer::{Answer, Problem};
@@ -235,6 +235,39 @@ impl<'a> Call<'a> {
             per_page,
             total,
         }
+    }
+
+    /// The page asked for of what `rest` selects (a table and its conditions): how many there are, and these in `order`.
+    pub fn select_page(
+        &self,
+        columns: &str,
+        rest: &str,
+        order: &str,
+        values: &[&dyn ToSql],
+        mut show: impl FnMut(&Row<'_>) -> Result<Value, Problem>,
+    ) -> Result<Answer, Problem> {
+        let (page, per_page) = self.page();
+        let count = format!("SELECT count(*) FROM {rest}");
+        let total = self
+            .database
+            .prepare_cached(&count)?
+            .query_row(values, |row| row.get(0))?;
+        let skipped = (page - 1).saturating_mul(per_page);
+        let query = format!(
+            "SELECT {columns} FROM {rest} ORDER BY {order} LIMIT {per_page} OFFSET {skipped}"
+        );
+        let mut statement = self.database.prepare(&query)?;
+        let mut rows = statement.query(values)?;
+        let mut items = Vec::new();
+        while let Some(row) = rows.next()? {
+            items.push(show(row)?);
+        }
+        Ok(Answer::Page {
+            items,
+            page,
+            per_page,
+            total,
+        })
     }
 
     /// Records what was done, by whom: once per change, in the same transaction (control plane 13). `old` and `new` hold no

@@ -165,39 +165,22 @@ const COLUMNS: &str =
     "id, provider, model, model_rule, cost_type, enable, weight, fields, created_at, modified_at";
 
 fn list(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    let (page, per_page) = call.page();
-    let clause = "WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR model_rule = ?2)
-        AND (?3 IS NULL OR cost_type = ?3) AND (?4 IS NULL OR enable = ?4) AND instr(lower(model), ?5) > 0";
     let enable = call.query.get("enable").and_then(Value::as_bool);
     let search = call.text("search").unwrap_or_default().to_lowercase();
-    let values = params![
-        call.text("account_provider_id"),
-        call.text("model_rule"),
-        call.text("cost_type"),
-        enable,
-        search,
-    ];
-    let total = call.database.query_row(
-        &format!("SELECT count(*) FROM prices {clause}"),
-        values,
-        |row| row.get(0),
-    )?;
-    let skipped = (page - 1).saturating_mul(per_page);
-    let query = format!(
-        "SELECT {COLUMNS} FROM prices {clause} ORDER BY created_at DESC, id LIMIT {per_page} OFFSET {skipped}"
-    );
-    let mut statement = call.database.prepare(&query)?;
-    let mut rows = statement.query(values)?;
-    let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        items.push(show(&of_row(row)?));
-    }
-    Ok(Answer::Page {
-        items,
-        page,
-        per_page,
-        total,
-    })
+    call.select_page(
+        COLUMNS,
+        "prices WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR model_rule = ?2)
+            AND (?3 IS NULL OR cost_type = ?3) AND (?4 IS NULL OR enable = ?4) AND instr(lower(model), ?5) > 0",
+        "created_at DESC, id",
+        params![
+            call.text("account_provider_id"),
+            call.text("model_rule"),
+            call.text("cost_type"),
+            enable,
+            search,
+        ],
+        |row| Ok(show(&of_row(row)?)),
+    )
 }
 
 fn get(call: &mut Call<'_>) -> Result<Answer, Problem> {

@@ -2,7 +2,7 @@
 //! for machines in front of the message.
 
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -283,24 +283,14 @@ fn list(call: &mut Call<'_>) -> Result<Answer, Problem> {
         }
         clause.push_str(&format!(" AND ({})", any.join(" OR ")));
     }
-    let (page, per_page) = call.page();
-    let query = format!("SELECT count(*) FROM secrets {clause}");
-    let total = call
-        .database
-        .query_row(&query, params_from_iter(&values), |row| row.get(0))?;
-    let skipped = (page - 1).saturating_mul(per_page);
-    let query = format!(
-        "SELECT {COLUMNS} FROM secrets {clause} ORDER BY {order} {direction}, id LIMIT {per_page} OFFSET {skipped}"
-    );
-    let mut statement = call.database.prepare(&query)?;
-    let rows = statement.query_map(params_from_iter(&values), Row::of)?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Answer::Page {
-        items: rows.iter().map(Row::show).collect(),
-        page,
-        per_page,
-        total,
-    })
+    let values: Vec<&dyn ToSql> = values.iter().map(|value| value as _).collect();
+    call.select_page(
+        COLUMNS,
+        &format!("secrets {clause}"),
+        &format!("{order} {direction}, id"),
+        &values,
+        |row| Ok(Row::of(row)?.show()),
+    )
 }
 
 fn get(call: &mut Call<'_>) -> Result<Answer, Problem> {

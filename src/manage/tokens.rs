@@ -344,35 +344,18 @@ fn existing(call: &Call<'_>) -> Result<Stored, Problem> {
 }
 
 fn list(call: &mut Call<'_>) -> Result<Answer, Problem> {
-    let (page, per_page) = call.page();
     let order = match call.text("direction") {
         Some("asc") => "ASC",
         _ => "DESC",
     };
     let all = call.query.get("include_expired") != Some(&Value::Bool(false));
-    let now = unix_seconds() as i64;
-    let clause = "WHERE ?1 OR expires_on IS NULL OR expires_on > ?2";
-    let total = call.database.query_row(
-        &format!("SELECT count(*) FROM tokens {clause}"),
-        params![all, now],
-        |row| row.get(0),
-    )?;
-    let query = format!(
-        "SELECT {COLUMNS} FROM tokens {clause} ORDER BY issued_on {order}, id {order} LIMIT ?3 OFFSET ?4"
-    );
-    let mut statement = call.database.prepare_cached(&query)?;
-    let skipped = (page - 1).saturating_mul(per_page);
-    let mut rows = statement.query(params![all, now, per_page, skipped])?;
-    let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        items.push(show(&of_row(row)?));
-    }
-    Ok(Answer::Page {
-        items,
-        page,
-        per_page,
-        total,
-    })
+    call.select_page(
+        COLUMNS,
+        "tokens WHERE ?1 OR expires_on IS NULL OR expires_on > ?2",
+        &format!("issued_on {order}, id {order}"),
+        params![all, unix_seconds() as i64],
+        |row| Ok(show(&of_row(row)?)),
+    )
 }
 
 fn get(call: &mut Call<'_>) -> Result<Answer, Problem> {
