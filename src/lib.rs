@@ -5,6 +5,7 @@
 //! | room | what stands there |
 //! |---|---|
 //! | [`limits`] | every bound in the program, named, with its reason |
+//! | [`memory`] | the allocator |
 //! | [`http`] | sans-I/O HTTP/1.1: heads, framing, chunks, server-sent events, AWS event streams, the PROXY protocol |
 //! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay |
 //! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, AWS signatures, Google tokens, which headers cross |
@@ -40,6 +41,7 @@ pub mod http;
 pub mod limits;
 pub mod load;
 pub mod manage;
+pub mod memory;
 pub mod meter;
 pub mod net;
 pub mod providers;

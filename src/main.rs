@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ringgate::memory::Allocator = ringgate::memory::Allocator;
 
 fn main() -> ExitCode {
     ringgate::cli::run()

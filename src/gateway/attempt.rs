@@ -12,8 +12,8 @@ use quanta::Instant;
 use super::Thread;
 use super::error::GatewayError;
 use super::settle::Settle;
-use crate::http::{Method, RequestHead, ResponseHead};
-use crate::limits::REPLAY_MAX;
+use crate::http::{Method, RequestFraming, RequestHead, ResponseHead};
+use crate::limits::{COALESCED_WRITE, REPLAY_MAX};
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError};
 use crate::net::origin::Origin;
@@ -237,7 +237,7 @@ impl Exchange<'_> {
     async fn run(&mut self, settle: &mut Settle<'_>) -> Result<Answered, Broken> {
         let mut again = std::mem::take(&mut self.sent.pieces);
         (self.sent.bytes, self.sent.whole) = (0, false);
-        let mut head = Some(self.outgoing.head.clone());
+        let mut head = Some(self.first_bytes());
         if !self.keep && self.client_is_gone().await {
             return Err(Broken::Client(Failure::ClientGone(End::ClientLeft)));
         }
@@ -273,6 +273,18 @@ impl Exchange<'_> {
         Ok(self.answered(settle, head, false))
     }
 
+    /// A copy of the head, with room for a small body behind it.
+    fn first_bytes(&self) -> Vec<u8> {
+        let head = &self.outgoing.head;
+        let body = match self.head.framing() {
+            RequestFraming::Length(length) => length.min(COALESCED_WRITE as u64) as usize,
+            _ => 0,
+        };
+        let mut bytes = Vec::with_capacity(head.len() + body);
+        bytes.extend_from_slice(head);
+        bytes
+    }
+
     fn answered(&mut self, settle: &mut Settle<'_>, head: ResponseHead, early: bool) -> Answered {
         settle.timeline.answered = Some(Instant::now());
         self.upstream.transport().disarm_deadline();
@@ -285,9 +297,6 @@ impl Exchange<'_> {
             return Ok(Up::End);
         }
         let patience = bounded(self.settings.clocks.client_body_idle, self.outgoing.until);
-        self.client
-            .transport()
-            .arm_deadline(patience, OnExpiry::ShutRead);
         let mut received = 0;
         let (client, upstream, method) =
             (&mut *self.client, &mut *self.upstream, self.head.method());
@@ -300,7 +309,12 @@ impl Exchange<'_> {
                         Poll::Ready(Err(Broken::Client(client_failed(error))))
                     }
                     Poll::Pending => {
-                        *waited = true;
+                        // The clock runs only where there is something to wait for.
+                        if !std::mem::replace(waited, true) {
+                            client
+                                .transport()
+                                .arm_deadline(patience, OnExpiry::ShutRead);
+                        }
                         upstream.poll_response_head(cx, method).map(|head| {
                             head.map(|head| Up::Early(head.into()))
                                 .map_err(Broken::Upstream)
@@ -309,7 +323,9 @@ impl Exchange<'_> {
                 },
             )
             .await;
-        self.client.transport().disarm_deadline();
+        if *waited {
+            self.client.transport().disarm_deadline();
+        }
         settle.record.request_bytes += received;
         if settle.record.request_bytes > self.settings.body_max {
             let error = GatewayError::too_large(self.settings.body_max);

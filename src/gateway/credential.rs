@@ -212,5 +212,5 @@ pub(super) fn is_key(value: &[u8], tokens: &Tokens) -> bool {
 /// Whether a header's value is a gateway token, bare or behind a scheme: providers' SDKs write `Bearer`, `Token`, `Key` and
 /// others before whatever they are given as a key.
 pub(super) fn is_token(value: &[u8], tokens: &Tokens) -> bool {
-    tokens.is_token(behind_scheme(value))
+    value.len() >= tokens.shortest() && tokens.is_token(behind_scheme(value))
 }

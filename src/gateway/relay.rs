@@ -6,6 +6,7 @@ use super::Thread;
 use super::attempt::{Answer, Outgoing};
 use super::settle::Settle;
 use crate::http::{RequestHead, ResponseFraming, Version, write};
+use crate::limits::COALESCED_WRITE;
 use crate::meter::{Meter, Metered};
 use crate::net::http1::Connection;
 use crate::net::pool::Slot;
@@ -72,7 +73,11 @@ impl Relaying {
             );
         let keep = request.keep_alive() && sent && !ends_by_close && !thread.draining.get();
         settle.record.status = head.status();
-        let mut out = Vec::with_capacity(head.bytes().len() + 256);
+        let body = match head.framing() {
+            ResponseFraming::Length(length) => length.min(COALESCED_WRITE as u64) as usize,
+            _ => 0,
+        };
+        let mut out = Vec::with_capacity(head.bytes().len() + 256 + body);
         write_head(&mut out, &head, request, framing, keep);
         settle.write_headers(&mut out);
         out.extend_from_slice(b"\r\n");

@@ -108,7 +108,10 @@ fn below_account<'a>(
 }
 
 fn split(path: &str) -> (&str, &str) {
-    path.split_once('/').unwrap_or((path, ""))
+    match memchr::memchr(b'/', path.as_bytes()) {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (path, ""),
+    }
 }
 
 #[cfg(test)]

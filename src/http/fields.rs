@@ -1,6 +1,9 @@
 //! What request and response heads share: the end of a head, its fields, and the rules that both obey.
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, LEADING_EMPTY_LINES_MAX};
@@ -107,7 +110,8 @@ impl HeadError {
     }
 }
 
-/// Finds the end of the head at the front of `buffer` and checks its line endings; `scanned` keeps repeated calls linear.
+/// Finds the end of the head at the front of `buffer`; `scanned` keeps repeated calls linear. Whether every line of a whole head
+/// ends with CR LF is left to [`check_lines`], which knows where they begin.
 pub(super) fn find_end(
     buffer: &mut BytesMut,
     scanned: &mut usize,
@@ -115,7 +119,7 @@ pub(super) fn find_end(
 ) -> Result<Option<usize>, HeadError> {
     let start = empty_lines(buffer)?;
     let from = scanned.saturating_sub(3).max(start);
-    let Some(position) = memchr::memmem::find(&buffer[from..], b"\r\n\r\n") else {
+    let Some(position) = END.find(&buffer[from..]) else {
         *scanned = buffer.len();
         // A bare LF would keep the end from ever being found: say so now rather than time out.
         check_line_endings(&buffer[start..buffer.len().saturating_sub(1).max(start)])?;
@@ -129,9 +133,11 @@ pub(super) fn find_end(
     if end > limits.bytes {
         return Err(HeadError::TooLarge(limits.bytes));
     }
-    check_line_endings(&buffer[..end])?;
     Ok(Some(end))
 }
+
+/// Prepared once: that takes longer than the search itself.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// Bytes of the empty lines before a start line (RFC 9112 section 2.2); not any number of them is tolerated.
 fn empty_lines(buffer: &[u8]) -> Result<usize, HeadError> {
@@ -146,16 +152,32 @@ fn empty_lines(buffer: &[u8]) -> Result<usize, HeadError> {
     }
 }
 
-fn check_line_endings(head: &[u8]) -> Result<(), HeadError> {
-    // One look at each line: where every LF has its CR and there are as many of both, all are pairs.
-    let mut lines = 0;
-    let paired = memchr::memchr_iter(b'\n', head).all(|position| {
-        lines += 1;
-        position > 0 && head[position - 1] == b'\r'
-    });
-    if paired && memchr::memchr_iter(b'\r', head).count() == lines {
-        return Ok(());
+/// Checks the line endings of a head that was parsed: httparse takes a bare LF for one. It took in all of it, so that the head
+/// ends with the only empty line; every other line ends where a field's name begins.
+pub(super) fn check_lines(
+    whole: &[u8],
+    headers: &[httparse::Header<'_>],
+    parsed: &httparse::Status<usize>,
+) -> Result<(), HeadError> {
+    let begins_line = |header: &httparse::Header<'_>| {
+        let start = Span::of(whole, header.name.as_bytes()).start as usize;
+        whole[..start].ends_with(b"\r\n")
+    };
+    match *parsed == httparse::Status::Complete(whole.len()) && headers.iter().all(begins_line) {
+        true => Ok(()),
+        false => check_line_endings(whole),
     }
+}
+
+/// What is wrong with a head that httparse refuses.
+pub(super) fn refused(whole: &[u8], error: httparse::Error, limits: &HeadLimits) -> HeadError {
+    match check_line_endings(whole) {
+        Err(ending) => ending,
+        Ok(()) => malformed(error, limits),
+    }
+}
+
+fn check_line_endings(head: &[u8]) -> Result<(), HeadError> {
     for position in memchr::memchr2_iter(b'\r', b'\n', head) {
         let paired = match head[position] {
             b'\r' => head.get(position + 1).is_none_or(|&next| next == b'\n'),
@@ -172,7 +194,10 @@ fn check_line_endings(head: &[u8]) -> Result<(), HeadError> {
 #[derive(Debug, Clone)]
 pub(super) struct Fields {
     pub bytes: Bytes,
-    spans: SmallVec<[(Span, Span); 24]>,
+    /// On the heap: a head is moved more often than it is made.
+    spans: Vec<(Span, Span)>,
+    /// A bit for each name that is there: most questions are about names that are not.
+    names: u64,
     pub content_length: Option<u64>,
     pub chunked: bool,
     pub transfer_encoding: bool,
@@ -195,7 +220,8 @@ impl Fields {
     ) -> Result<Self, HeadError> {
         let mut fields = Self {
             bytes,
-            spans: SmallVec::with_capacity(headers.len()),
+            spans: Vec::with_capacity(headers.len()),
+            names: 0,
             content_length: None,
             chunked: false,
             transfer_encoding: false,
@@ -213,6 +239,7 @@ impl Fields {
             fields
                 .spans
                 .push((Span::of(whole, name), Span::of(whole, value)));
+            fields.names |= name_bit(name);
             fields.note(name, value, Span::of(whole, value))?;
         }
         if fields.transfer_encoding && fields.content_length.is_some() {
@@ -224,10 +251,18 @@ impl Fields {
         Ok(fields)
     }
 
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let name = name.as_bytes();
+        match self.names & name_bit(name.as_bytes()) {
+            0 => None,
+            _ => self.find(name.as_bytes()),
+        }
+    }
+
+    fn find(&self, name: &[u8]) -> Option<&[u8]> {
         self.spans
             .iter()
+            .filter(|(key, _)| (key.end - key.start) as usize == name.len())
             .find(|(key, _)| key.slice(&self.bytes).eq_ignore_ascii_case(name))
             .map(|(_, value)| value.slice(&self.bytes))
     }
@@ -330,18 +365,28 @@ impl Fields {
 
 /// Whether a field is about one connection in every message (RFC 9110 section 7.6.1).
 pub fn is_about_connection(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 9] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+    // Told by its length first: few names are compared with any of these.
+    let known: &[&[u8]] = match name.len() {
+        2 => &[b"te"],
+        7 => &[b"trailer", b"upgrade"],
+        10 => &[b"connection", b"keep-alive"],
+        16 => &[b"proxy-connection"],
+        17 => &[b"transfer-encoding"],
+        18 => &[b"proxy-authenticate"],
+        19 => &[b"proxy-authorization"],
+        _ => return false,
+    };
+    known.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// One of 64 bits, by length, first and last letter in any case.
+#[inline]
+fn name_bit(name: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else {
+        return 0;
+    };
+    let (first, last) = (u32::from(first | 0x20), u32::from(last | 0x20));
+    1 << ((name.len() as u32 * 7 + first * 3 + last * 5) & 63)
 }
 
 /// httparse's errors in this room's words.

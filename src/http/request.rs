@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 
-use super::fields::{Fields, HeadError, HeadLimits, Span, Version, find_end, malformed};
+use super::fields::{Fields, HeadError, HeadLimits, Span, Version, check_lines, find_end, refused};
 use crate::limits::HEADERS_MAX;
 
 /// Request methods (RFC 9110 section 9, RFC 5789).
@@ -69,9 +69,10 @@ impl RequestHead {
         let bound = limits.headers.min(HEADERS_MAX);
         let mut request = httparse::Request::new(&mut []);
         let whole = bytes.clone();
-        request
+        let parsed = request
             .parse_with_uninit_headers(&whole, &mut storage[..bound])
-            .map_err(|error| malformed(error, limits))?;
+            .map_err(|error| refused(&whole, error, limits))?;
+        check_lines(&whole, request.headers, &parsed)?;
         let (Some(method), Some(target), Some(version)) =
             (request.method, request.path, request.version)
         else {
@@ -178,6 +179,7 @@ impl RequestHead {
     }
 
     /// The first field called `name`, in any case.
+    #[inline]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.fields.get(name)
     }
@@ -208,10 +210,9 @@ impl RequestHead {
             part: "request target",
             reason,
         };
-        if !target
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-        {
+        // Without a way out of the loop many bytes are looked at at once.
+        let strange = |byte: u8| !byte.is_ascii_graphic() | (byte == b'#');
+        if target.bytes().fold(false, |any, byte| any | strange(byte)) {
             return Err(malformed(
                 "holds a fragment or a byte that is not printable ASCII",
             ));

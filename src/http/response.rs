@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 
 use super::Method;
-use super::fields::{Fields, HeadError, HeadLimits, Span, Version, find_end, malformed};
+use super::fields::{Fields, HeadError, HeadLimits, Span, Version, check_lines, find_end, refused};
 use crate::limits::HEADERS_MAX;
 
 /// How a response's body is framed (RFC 9112 section 6.3).
@@ -52,9 +52,10 @@ impl ResponseHead {
         let bound = limits.headers.min(HEADERS_MAX);
         let mut response = httparse::Response::new(&mut []);
         let whole = bytes.clone();
-        httparse::ParserConfig::default()
+        let parsed = httparse::ParserConfig::default()
             .parse_response_with_uninit_headers(&mut response, &whole, &mut storage[..bound])
-            .map_err(|error| malformed(error, limits))?;
+            .map_err(|error| refused(&whole, error, limits))?;
+        check_lines(&whole, response.headers, &parsed)?;
         let (Some(status), Some(version)) = (response.code, response.version) else {
             return Err(HeadError::Malformed {
                 part: "start line",

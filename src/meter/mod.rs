@@ -3,6 +3,7 @@
 
 mod coding;
 mod node;
+mod plain;
 mod scan;
 mod usage;
 
@@ -117,7 +118,11 @@ enum Reader {
 impl Reader {
     fn of(content_type: &[u8]) -> Option<Self> {
         let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
-        let kind = content_type[..end].trim_ascii().to_ascii_lowercase();
+        let kind = content_type[..end].trim_ascii();
+        if kind == b"application/json" {
+            return Some(Self::Body(Window::new(METER_BODY_MAX)));
+        }
+        let kind = kind.to_ascii_lowercase();
         match kind.as_slice() {
             b"text/event-stream" => Some(Self::Events(Box::new(Events::new(Framing::Sse)))),
             b"application/stream+json"
@@ -165,6 +170,9 @@ fn read_body(body: &Window) -> (Reading, bool) {
     let mut reading = Reading::default();
     if body.is_cut() {
         body.search(&mut reading);
+        return (reading, false);
+    }
+    if plain::read(&body.kept).is_some_and(|stated| reading.take(&stated)) {
         return (reading, false);
     }
     let is_empty = body.kept.trim_ascii().is_empty();

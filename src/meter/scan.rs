@@ -316,12 +316,12 @@ fn first_member<'a>(head: &'a [u8], key: &str) -> Option<Node<'a>> {
     at_top.then_some(node)
 }
 
-fn member_value(rest: &[u8]) -> Option<&[u8]> {
+pub(super) fn member_value(rest: &[u8]) -> Option<&[u8]> {
     rest.trim_ascii_start().strip_prefix(b":")
 }
 
 /// By how many objects and lists `json`, which starts outside any string, opens more than it closes. `None`: it ends inside a string.
-fn depth(json: &[u8]) -> Option<i64> {
+pub(super) fn depth(json: &[u8]) -> Option<i64> {
     let (mut depth, mut quoted, mut escaped) = (0, false, false);
     for &byte in json {
         match byte {

@@ -1,6 +1,7 @@
 //! Token counts in one canon (spec: providers 1.8), read from the shape that any dialect gives them (providers 17).
 
 use super::node::Node;
+use super::plain::Stated;
 
 /// Tokens of one answer. `input` includes what was cached or written to a cache, `output` includes reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +40,16 @@ impl Reading {
             answer => self.note(&answer),
         }
         Ok(())
+    }
+
+    /// Takes note of an ordinary answer; false where it states no counts.
+    pub fn take(&mut self, stated: &Stated<'_>) -> bool {
+        let usage = from_counts(&stated.counts);
+        if usage.is_some() {
+            self.usage = usage;
+            self.set_model(stated.model);
+        }
+        usage.is_some()
     }
 
     /// Takes note of a usage object that was found apart from its document.

@@ -351,9 +351,10 @@ impl Connection {
         }
     }
 
-    /// Whether an idle connection is still fit for a request: nothing came in and it did not close.
+    /// Whether an idle connection to a server is still fit for a request: nothing came in and it did not close. The read that
+    /// watches it brings the next answer's head.
     pub fn poll_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.buffer.is_empty() && self.transport.poll_quiet(cx, IDLE_READ_BYTES)
+        self.buffer.is_empty() && self.transport.poll_quiet(cx, ANSWER_READ_BYTES)
     }
 
     /// Writes all of `bytes`.

@@ -167,16 +167,18 @@ impl Pool {
     /// A warm connection, or leave to open one; `None` while the origin is at its bound.
     pub fn at_once(self: &Rc<Self>, key: &PoolKey) -> Option<Checkout> {
         let mut shelves = self.shelves.borrow_mut();
-        if !shelves.contains_key(key) {
-            let shelf = Shelf {
-                idle: Vec::new(),
-                open: 0,
-                waiting: VecDeque::new(),
-                everywhere: self.occupancy.join(key),
-            };
-            shelves.insert(key.clone(), shelf);
-        }
-        let shelf = shelves.get_mut(key)?;
+        let shelf = match shelves.get_mut(key) {
+            Some(shelf) => shelf,
+            None => {
+                let shelf = Shelf {
+                    idle: Vec::new(),
+                    open: 0,
+                    waiting: VecDeque::new(),
+                    everywhere: self.occupancy.join(key),
+                };
+                shelves.entry(key.clone()).or_insert(shelf)
+            }
+        };
         let mut unfit = Vec::new();
         let mut warm = None;
         while let Some(mut connection) = shelf.idle.pop() {

@@ -156,7 +156,6 @@ async fn next_piece(
     seen: &mut impl FnMut(&[u8]),
     waited: &mut bool,
 ) -> Next {
-    from.transport().arm_deadline(idle, OnExpiry::ShutBoth);
     let next = poll_fn(|cx| {
         let arrived = match framing {
             Framing::Same | Framing::IntoChunks => from.poll_wire(cx, seen),
@@ -172,13 +171,18 @@ async fn next_piece(
             Poll::Ready(Ok(None)) => Poll::Ready(Next::End),
             Poll::Ready(Err(error)) => Poll::Ready(Next::Broke(error)),
             Poll::Pending => {
-                *waited = true;
+                // The clock runs only where there is something to wait for.
+                if !std::mem::replace(waited, true) {
+                    from.transport().arm_deadline(idle, OnExpiry::ShutBoth);
+                }
                 to.poll_client_left(cx).map(|()| Next::ReceiverLeft)
             }
         }
     })
     .await;
-    from.transport().disarm_deadline();
+    if *waited {
+        from.transport().disarm_deadline();
+    }
     match next {
         Next::Piece(piece) if framing == Framing::IntoChunks => Next::Piece(as_chunk(&piece)),
         other => other,

@@ -10,7 +10,11 @@ pub fn goes_up(name: &[u8]) -> bool {
         6 => !name.eq_ignore_ascii_case(b"expect"),
         14 if name.eq_ignore_ascii_case(b"content-length") => false,
         16 if name.eq_ignore_ascii_case(b"x-fal-target-url") => false,
-        _ => !(begins(name, b"cf-") || begins(name, b"x-forwarded-")),
+        _ => match name.first() {
+            Some(b'c' | b'C') => !begins(name, b"cf-"),
+            Some(b'x' | b'X') => !begins(name, b"x-forwarded-"),
+            _ => true,
+        },
     }
 }
 

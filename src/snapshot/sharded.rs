@@ -13,6 +13,7 @@ const SHARDS: usize = 256;
 pub struct Sharded<K, V> {
     shards: Box<[Arc<HashMap<K, V, RandomState>>]>,
     hasher: RandomState,
+    keys: usize,
 }
 
 impl<K, V> Clone for Sharded<K, V> {
@@ -20,6 +21,7 @@ impl<K, V> Clone for Sharded<K, V> {
         Self {
             shards: self.shards.clone(),
             hasher: self.hasher.clone(),
+            keys: self.keys,
         }
     }
 }
@@ -31,6 +33,7 @@ impl<K, V> Default for Sharded<K, V> {
         Self {
             shards: vec![empty; SHARDS].into(),
             hasher,
+            keys: 0,
         }
     }
 }
@@ -48,10 +51,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
     pub fn set(&mut self, key: K, value: Option<V>) -> Option<V> {
         let index = self.index(&key);
         let shard = Arc::make_mut(&mut self.shards[index]);
-        match value {
+        let before = shard.len();
+        let replaced = match value {
             Some(value) => shard.insert(key, value),
             None => shard.remove(&key),
-        }
+        };
+        self.keys = self.keys - before + shard.len();
+        replaced
     }
 
     /// Every pair, in no order.
@@ -61,12 +67,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.len()).sum()
+        self.keys
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.keys == 0
     }
 
     // The shard comes from the hash's high half: the map below uses the low bits for its bucket.

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::Sharded;
-use crate::access::{Grants, Permission, has_token_form};
+use crate::access::{Grants, Permission, TOKEN_LENGTH, has_token_form};
 
 /// A token, without its value.
 #[derive(Debug)]
@@ -117,6 +117,12 @@ impl Tokens {
         lengths.any(|(length, _)| *length == value.len())
     }
 
+    /// Bytes below which no value is a token: most values are told apart by this alone.
+    pub fn shortest(&self) -> usize {
+        let supplied = self.supplied_lengths.first();
+        supplied.map_or(TOKEN_LENGTH, |(supplied, _)| TOKEN_LENGTH.min(*supplied))
+    }
+
     /// The token of this id.
     pub fn by_id(&self, id: &str) -> Option<&Arc<Token>> {
         self.by_id.get(id)
@@ -217,6 +223,7 @@ pub(crate) mod tests {
         assert_eq!(found(&tokens, &generated).as_deref(), Some("1"));
         assert_eq!(found(&tokens, "supplied-token").as_deref(), Some("2"));
         assert_eq!(found(&tokens, "supplied-tokex"), None);
+        assert_eq!(tokens.shortest(), "supplied-token".len());
         let rolled = generate_token().expect("random");
         tokens.set("1", Some(token("1", &rolled, Grants::default()).into()));
         assert_eq!(found(&tokens, &generated), None);
@@ -234,6 +241,7 @@ pub(crate) mod tests {
         tokens.set("2", None);
         assert!(tokens.supplied_lengths.is_empty());
         assert!(tokens.is_empty() && found(&tokens, "supplied-token").is_none());
+        assert_eq!(tokens.shortest(), TOKEN_LENGTH);
         assert!(!tokens.is_token(b"supplied-token"));
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the lowest to the highest; those of one line do not import each other.
 const LAYERS: [&[&str]; 11] = [
-    &["limits"],
+    &["limits", "memory"],
     &["http"],
     &["net"],
     &["providers", "route", "meter"],
