@@ -163,7 +163,14 @@ pub(super) fn check_lines(
         let start = Span::of(whole, header.name.as_bytes()).start as usize;
         whole[..start].ends_with(b"\r\n")
     };
-    match *parsed == httparse::Status::Complete(whole.len()) && headers.iter().all(begins_line) {
+    // httparse passes over empty lines before the start line, those of a bare LF too.
+    let blank = whole
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    let blank = &whole[..blank.count()];
+    let paired = blank.chunks(2).all(|pair| pair == b"\r\n");
+    let complete = *parsed == httparse::Status::Complete(whole.len());
+    match complete && paired && headers.iter().all(begins_line) {
         true => Ok(()),
         false => check_line_endings(whole),
     }
