@@ -24,7 +24,7 @@ def start(binary, folder):
         process = subprocess.Popen(command, stderr=notices, stdout=subprocess.DEVNULL, env=environment)
     while True:
         with open(f"{folder}/notices") as notices:
-            found = re.search(r"management (http://\S+)", notices.read())
+            found = re.search(r"management (http://\S+) ", notices.read())
         if found:
             return process, found.group(1)
         assert process.poll() is None, open(f"{folder}/notices").read()
