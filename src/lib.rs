@@ -16,12 +16,12 @@
 //! | [`seal`] | stored keys under the master key |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
 //! | [`snapshot`] | the immutable view that the data plane reads |
-//! | [`gateway`] | a request's life: `connection` goes through `resolve`, `authenticate`, `plan`, `credential`, `attempt`, `relay`, `settle` |
+//! | [`gateway`] | a request's life: `connection` goes through `resolve`, `authenticate`, `credential`, `plan`, `attempt`, `relay`, `settle` |
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
 //! | [`load`] | the load generator, open loop and closed |
-//! | [`store`] | the configuration database: migrations, one file a table, the thread that owns it |
+//! | [`store`] | the configuration database: its schema, migrations, backup, the thread that owns it |
 //! | [`telemetry`] | access lines, notices, metrics: what the operator sees |
-//! | [`manage`] | the management listener's pages; `publish` builds snapshots out of the configuration |
+//! | [`manage`] | the management API, one file a resource, each a table of `operation`s; `serve` is its HTTP, `publish` builds snapshots |
 //! | [`server`] | owns threads, listeners, signals, supervision and the drain |
 //! | [`cli`] | the commands, one file each |
 //!
@@ -32,6 +32,10 @@
 //!
 //! `config` stands above `providers` and `net` rather than at the bottom: a base URL, a slug and a trust store are parsed
 //! into the types that use them, and nothing below needs to know that a file exists.
+//!
+//! A write of the API runs on the database's thread, in one transaction; what it changed is read within it, so that nothing can
+//! fail after the commit, and is published before the answer leaves. Requests load the snapshot without a lock and let it go
+//! before they wait. AWS requests are signed by our own code (`providers::aws`): the vendor's crate brings seventeen others.
 
 pub mod access;
 pub mod cli;
