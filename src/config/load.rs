@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::file::{Entry, parse_file};
+use super::file::{Entry, GATEWAY_KEYS, parse_file};
 use super::value;
 use super::{
     Config, ConfigError, Data, Flags, GatewayConfig, Management, ProviderConfig, SecretSource,
@@ -11,37 +11,8 @@ use super::{
 use crate::limits::{CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::providers::Slug;
 
-/// Settings of a gateway that are stored and told, and have no effect before their feature is there.
-const IDLE_SETTINGS: [&str; 28] = [
-    "cache_invalidate_on_update",
-    "cache_streams",
-    "cache_ttl",
-    "cache_ttl_header_opts_in",
-    "coalesce",
-    "collect_logs",
-    "dlp",
-    "guardrails",
-    "hedge_after_ms",
-    "hedge_budget_percent",
-    "log_classification",
-    "log_management",
-    "log_management_strategy",
-    "logpush",
-    "logpush_public_key",
-    "otel",
-    "rate_limiting_interval",
-    "rate_limiting_limit",
-    "rate_limiting_technique",
-    "retry_backoff",
-    "retry_delay",
-    "retry_max_attempts",
-    "server_timing",
-    "spend_limits",
-    "store_id",
-    "stripe",
-    "workers_ai_billing_mode",
-    "zdr",
-];
+/// Settings of a gateway that have an effect; all others are checked, stored and told until their feature is there.
+const EFFECTIVE_SETTINGS: [&str; 3] = ["authentication", "byok_only", "prefer_stored_keys"];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -354,7 +325,9 @@ impl Sources<'_> {
             if !settings.contains_key("authentication") {
                 self.show_demanded(&id);
             }
-            self.warn_of_idle("gateways", &id, &IDLE_SETTINGS);
+            let idle = |key: &&str| !EFFECTIVE_SETTINGS.contains(key);
+            let idle: Vec<&str> = GATEWAY_KEYS.into_iter().filter(idle).collect();
+            self.warn_of_idle("gateways", &id, &idle);
             let line = self.line_of("gateways", &id);
             declared.push(GatewayConfig { id, line, settings });
         }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
-use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
+use super::operation::{Answers, Body, Call, Operation, READ, WRITE, paging, time};
 use super::publish::Change;
 use super::schema::{Field, INTEGER, Kind, QUERY_TEXT, TEXT, optional, required};
 use super::secret_values::text_of;
@@ -22,8 +22,6 @@ use crate::store::{now, uuid};
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/custom-providers";
 const ONE: &str = "/accounts/{account_id}/ai-gateway/custom-providers/{custom_provider_id}";
-const READ: Needs = Needs::Any(&[P::GatewayRead, P::GatewayMetadataRead]);
-const WRITE: Needs = Needs::Any(&[P::GatewayWrite]);
 /// What the audit log calls a custom provider.
 const RESOURCE: &str = "ai_gateway.custom_provider";
 

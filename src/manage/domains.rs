@@ -5,17 +5,14 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem};
 use super::gateways;
-use super::operation::{Answers, Body, Call, Needs, Operation, paging};
+use super::operation::{Answers, Body, Call, Operation, READ, WRITE, paging};
 use super::publish::Change;
 use super::schema::{Field, INTEGER, Kind, TEXT, optional, required};
-use crate::access::Permission as P;
 use crate::store::now;
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/gateways/{gateway_id}/custom-domains";
 const ONE: &str =
     "/accounts/{account_id}/ai-gateway/gateways/{gateway_id}/custom-domains/{hostname}";
-const READ: Needs = Needs::Any(&[P::GatewayRead, P::GatewayMetadataRead]);
-const WRITE: Needs = Needs::Any(&[P::GatewayWrite]);
 /// What the audit log calls a domain.
 const RESOURCE: &str = "ai_gateway.custom_domain";
 

@@ -8,20 +8,17 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
 use super::custom_providers;
-use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
+use super::operation::{Answers, Body, Call, Operation, READ, WRITE, paging, time};
 use super::publish::Change;
 use super::schema::{
     Field, Flaw, INTEGER, Kind, QUERY_TEXT, TEXT, check_members, optional, required,
     required_nullable,
 };
-use crate::access::Permission as P;
 use crate::providers::Slug;
 use crate::store::{now, uuid};
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/gateways";
 const ONE: &str = "/accounts/{account_id}/ai-gateway/gateways/{gateway_id}";
-const READ: Needs = Needs::Any(&[P::GatewayRead, P::GatewayMetadataRead]);
-const WRITE: Needs = Needs::Any(&[P::GatewayWrite]);
 /// What the audit log calls a gateway.
 const RESOURCE: &str = "ai_gateway.gateway";
 

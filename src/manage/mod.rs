@@ -30,7 +30,7 @@ use serde_json::Value;
 pub use answer::{Answer, Fault, Problem};
 pub use operation::{Caller, Office};
 pub use publish::{Declared, PublishError};
-pub use reseal::{ResealError, reseal, sealed_for};
+pub use reseal::{ResealError, reseal};
 pub use serve::{Api, Status, router};
 
 use crate::limits::DEFAULT_GATEWAY;

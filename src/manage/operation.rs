@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::answer::{Answer, Problem};
 use super::publish::{Change, Declared};
 use super::schema::{Field, Kind, check, optional, read_query};
-use crate::access::Permission;
+use crate::access::Permission::{self, self as P};
 use crate::limits::PER_PAGE_DEFAULT;
 use crate::seal::Sealer;
 use crate::snapshot::Token;
@@ -44,6 +44,11 @@ pub(super) enum Needs {
     /// One of these permissions, for the gateway that the path names.
     Any(&'static [Permission]),
 }
+
+/// Who may read what stands below `ai-gateway` (control plane 7.2).
+pub(super) const READ: Needs = Needs::Any(&[P::GatewayRead, P::GatewayMetadataRead]);
+/// Who may change it.
+pub(super) const WRITE: Needs = Needs::Any(&[P::GatewayWrite]);
 
 /// What a request's body is.
 #[derive(Clone, Copy)]

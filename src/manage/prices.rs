@@ -5,15 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
 use super::custom_providers;
-use super::operation::{Answers, Body, Call, Caller, Needs, Operation, paging, time};
+use super::operation::{Answers, Body, Call, Caller, Operation, READ, WRITE, paging, time};
 use super::schema::{Field, INTEGER, Kind, QUERY_TEXT, TEXT, optional, required};
-use crate::access::Permission as P;
 use crate::store::{now, uuid};
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/custom-providers/costs";
 const ONE: &str = "/accounts/{account_id}/ai-gateway/custom-providers/costs/{cost_id}";
-const READ: Needs = Needs::Any(&[P::GatewayRead, P::GatewayMetadataRead]);
-const WRITE: Needs = Needs::Any(&[P::GatewayWrite]);
 /// What the audit log calls a price.
 const RESOURCE: &str = "ai_gateway.custom_provider_cost";
 

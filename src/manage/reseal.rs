@@ -1,12 +1,13 @@
 //! Sealing every stored secret anew: for another master key, or for another name of the account.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::answer::Problem;
 use super::custom_providers::SealedHeaders;
 use super::operation::Office;
 use super::secrets::{COLUMNS, Row};
 use crate::seal::{Belonging, SealError, Sealed, Sealer};
+use crate::store;
 use crate::telemetry::notice;
 
 /// Why stored secrets cannot be sealed anew.
@@ -102,7 +103,7 @@ fn seal_anew(
 /// The account for which secrets are sealed is kept beside them: where the operator renamed it, they follow.
 pub(super) fn follow_account(office: &Office, database: &Connection) -> Result<(), Problem> {
     let account = &*office.account;
-    let before = sealed_for(database)?;
+    let before = store::account(database)?;
     if before.as_deref() == Some(account) {
         return Ok(());
     }
@@ -132,10 +133,4 @@ fn rename_in_policies(database: &Connection, before: &str, account: &str) -> rus
         )?;
     }
     Ok(())
-}
-
-/// The account for which the secrets of a database are sealed; `None` before its first start.
-pub fn sealed_for(database: &Connection) -> rusqlite::Result<Option<String>> {
-    let query = "SELECT value FROM meta WHERE key = 'account'";
-    database.query_row(query, [], |row| row.get(0)).optional()
 }

@@ -4,17 +4,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Fault, Problem};
-use super::operation::{Answers, Body, Call, Needs, Operation, paging, time};
+use super::operation::{Answers, Body, Call, Operation, READ, WRITE, paging, time};
 use super::publish::Change;
 use super::schema::{Field, INTEGER, Kind, TEXT, optional, required};
 use super::{custom_providers, gateways};
-use crate::access::Permission as P;
 use crate::limits::ROUTE_ELEMENTS_MAX;
 use crate::route::{Graph, RouteError};
 use crate::store::{now, uuid};
 
-const READ: Needs = Needs::Any(&[P::GatewayRead, P::GatewayMetadataRead]);
-const WRITE: Needs = Needs::Any(&[P::GatewayWrite]);
 /// What the audit log calls a route.
 const RESOURCE: &str = "ai_gateway.route";
 

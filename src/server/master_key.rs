@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::manage::{self, ResealError};
 use crate::seal::{SealError, Sealer, remove, rename};
-use crate::store::Database;
+use crate::store::{self, Database};
 
 /// The key file's name in the data directory.
 pub const FILE: &str = "master-key";
@@ -200,7 +200,7 @@ pub fn rotate(
 /// Seals everything anew, in one transaction.
 fn go_over(database: &mut Database, old: &Sealer, new: &Sealer) -> Result<usize, MasterKeyError> {
     let change = database.begin()?;
-    let account = manage::sealed_for(&change)?.unwrap_or_default();
+    let account = store::account(&change)?.unwrap_or_default();
     let sealed = manage::reseal(&change, (old, &account), (new, &account))?;
     change.commit()?;
     database.checkpoint()?;

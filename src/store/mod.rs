@@ -134,10 +134,7 @@ impl Database {
 
     /// The account that last used it.
     pub fn account(&self) -> rusqlite::Result<Option<String>> {
-        let query = "SELECT value FROM meta WHERE key = 'account'";
-        self.connection
-            .query_row(query, [], |row| row.get(0))
-            .optional()
+        account(&self.connection)
     }
 
     /// Begins a change; dropped without a commit it leaves nothing behind.
@@ -271,6 +268,12 @@ impl Store {
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Undone::Busy),
         }
     }
+}
+
+/// The account for which a database's secrets are sealed and its policies written; `None` before its first start.
+pub fn account(database: &Connection) -> rusqlite::Result<Option<String>> {
+    let query = "SELECT value FROM meta WHERE key = 'account'";
+    database.query_row(query, [], |row| row.get(0)).optional()
 }
 
 /// Now, in milliseconds since the Unix epoch.
