@@ -11,6 +11,7 @@
 //! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, AWS signatures, Google tokens, which headers cross |
 //! | [`route`] | dynamic routes: the graph and its conditions, as data |
 //! | [`meter`] | token usage, read beside a relayed answer of any dialect |
+//! | [`dialect`] | chat, messages, responses, gemini, converse, cohere: each to and from one neutral form |
 //! | [`config`] | flags, environment, `ringgate.toml` and defaults, parsed into types without invalid values |
 //! | [`access`] | permission groups, policies and what they allow; the form of tokens |
 //! | [`seal`] | stored keys under the master key |
@@ -40,6 +41,7 @@
 pub mod access;
 pub mod cli;
 pub mod config;
+pub mod dialect;
 pub mod gateway;
 pub mod http;
 pub mod limits;

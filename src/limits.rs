@@ -321,3 +321,10 @@ pub const ROUTE_TIMEOUT_MAX: u64 = 86_400_000;
 pub const ROUTE_WINDOW_MAX: u64 = 366 * 86_400;
 /// Errors told of one route; whoever has more mends these first.
 pub const ROUTE_ERRORS_MAX: usize = 32;
+
+// --- dialect ---
+
+/// Fields told of that a translation changed: the header stays below a kilobyte.
+pub const CHANGES_MAX: usize = 24;
+/// Bytes kept behind the last event of a stream, in which an error may stand that is no event.
+pub const STRAY_BYTES_MAX: usize = 8 << 10;

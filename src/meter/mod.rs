@@ -108,6 +108,29 @@ impl Meter {
     }
 }
 
+/// Usage as the documents of one answer state it, for those who cut a stream into documents themselves.
+#[derive(Default)]
+pub struct Tally {
+    hints: Hints,
+    reading: Reading,
+}
+
+impl Tally {
+    /// Takes the next document; the usage stated up to here, if it says anything about it.
+    pub fn note(&mut self, document: &[u8]) -> Option<Usage> {
+        self.hints.find(document)?;
+        self.reading.observe(document).ok()?;
+        self.reading.usage()
+    }
+}
+
+/// The usage that a whole answer in JSON states.
+pub fn stated_usage(answer: &[u8]) -> Option<Usage> {
+    let mut reading = Reading::default();
+    reading.observe(answer).ok()?;
+    reading.usage()
+}
+
 /// Reads one kind of body.
 enum Reader {
     Events(Box<Events>),

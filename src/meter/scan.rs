@@ -161,7 +161,7 @@ impl Framing {
 }
 
 /// Finds the keys that usage hides behind. A quote inside a JSON string is escaped, so text that speaks of usage is not found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Hints {
     /// Whether `billed` is looked for: only Cohere's first version states nothing else, and a search costs each event.
     seeks_billed: bool,
@@ -182,9 +182,7 @@ static FINDERS: LazyLock<Finders> = LazyLock::new(|| Finders {
 
 impl Hints {
     pub fn new() -> Self {
-        Self {
-            seeks_billed: false,
-        }
+        Self::default()
     }
 
     /// Where the first key with a value stands.

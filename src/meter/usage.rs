@@ -67,9 +67,14 @@ impl Reading {
         self.model = Some(name.to_owned());
     }
 
+    /// The counts stated up to here.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage.or(self.platform)
+    }
+
     /// What came of it all.
     pub fn finish(self) -> (Option<Usage>, Option<String>) {
-        (self.usage.or(self.platform), self.model)
+        (self.usage(), self.model)
     }
 
     fn note(&mut self, answer: &Node<'_>) {

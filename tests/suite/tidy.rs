@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the lowest to the highest; those of one line do not import each other.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["limits", "memory"],
     &["http"],
     &["net"],
     &["providers", "route", "meter"],
+    &["dialect"],
     &["config", "record", "access"],
     &["seal"],
     &["snapshot"],
@@ -19,11 +20,12 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// Rooms that know no socket and no runtime.
-const SANS_IO: [&str; 7] = [
+const SANS_IO: [&str; 8] = [
     "http",
     "providers",
     "route",
     "meter",
+    "dialect",
     "record",
     "snapshot",
     "sim/content",
