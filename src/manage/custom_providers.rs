@@ -624,7 +624,7 @@ mod tests {
     fn readers_see_the_names_of_headers_only() {
         assert_eq!(
             masked(r#"{"b": "secret", "a": "x"}"#),
-            r#"{"a":"****","b":"****"}"#
+            r#"{"b":"****","a":"****"}"#
         );
         assert_eq!(masked("secret"), "****");
     }

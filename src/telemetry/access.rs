@@ -225,15 +225,16 @@ mod tests {
         // What log shippers are configured with: a name that goes or changes breaks them.
         assert_eq!(
             names(&value),
-            "answered_model attempts client code detail end gateway id method model path provider request_bytes response_bytes reused status time timings_us token usage"
+            "time id client method path gateway token provider model answered_model usage status code detail end \
+             request_bytes response_bytes attempts reused timings_us"
         );
         assert_eq!(
             names(&value["timings_us"]),
-            "connect dns own own_request own_response stream tcp tls total upstream"
+            "total own own_request own_response connect dns tcp tls upstream stream"
         );
         assert_eq!(
             names(&value["usage"]),
-            "cache_write cached_input input output reasoning total"
+            "input output cached_input cache_write reasoning total"
         );
     }
 }
