@@ -328,3 +328,9 @@ pub const ROUTE_ERRORS_MAX: usize = 32;
 pub const CHANGES_MAX: usize = 24;
 /// Bytes kept behind the last event of a stream, in which an error may stand that is no event.
 pub const STRAY_BYTES_MAX: usize = 8 << 10;
+/// Levels of a JSON body: what `serde_json` takes. Parsers recurse, and a data thread's stack is not endless.
+pub const JSON_DEPTH_MAX: usize = 127;
+/// Stop texts of a chat request that OpenAI takes.
+pub const CHAT_STOPS_MAX: usize = 4;
+/// Characters of a user's pseudonym that OpenAI takes; a longer one is replaced by its hash.
+pub const CHAT_USER_MAX: usize = 64;

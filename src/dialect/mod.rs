@@ -5,11 +5,14 @@
 //! `write_request`, `read_answer`, `read_error` and a `StreamReader`. Chat and messages have both.
 
 pub mod changes;
+pub mod chat;
 pub mod failure;
 pub mod fields;
 pub mod ids;
 pub mod json;
+pub mod models;
 pub mod neutral;
+pub mod splice;
 pub mod stream;
 
 use serde_json::{Map, Value};

@@ -1,0 +1,16 @@
+//! OpenAI's Chat Completions, and the many providers that speak it with quirks of their own (spec: providers 3, 8 to 10, 12 and
+//! 19). A chat client's request for such a provider is not translated: [`edit_request`] changes the few fields that the
+//! provider's row names, and [`Repair`] brings its answers to what OpenAI's clients know.
+
+mod edit;
+mod mistral;
+mod places;
+mod request;
+mod rows;
+mod thoughts;
+mod write;
+
+pub use edit::{Edited, edit_request};
+pub use places::data_url;
+pub use request::{read_request, speaks_legacy};
+pub use write::{takes_url, write_request};

@@ -1,0 +1,3 @@
+//! What is known of families of models beyond what their provider's dialect says.
+
+pub mod openai;
