@@ -83,6 +83,8 @@ pub struct Terms {
     pub include_usage: bool,
     /// Names of the functions that were declared.
     pub tools: Vec<String>,
+    /// The client declared `functions` and wants `function_call` (chat before there were tools).
+    pub legacy_calls: bool,
     /// Names of custom tools that were declared as functions; their calls go back as custom ones.
     pub custom_tools: Vec<String>,
     /// What is to be undone.
