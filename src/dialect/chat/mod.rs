@@ -2,7 +2,10 @@
 //! 19). A chat client's request for such a provider is not translated: [`edit_request`] changes the few fields that the
 //! provider's row names, and [`Repair`] brings its answers to what OpenAI's clients know.
 
+mod answer;
 mod edit;
+mod errors;
+mod finish;
 mod mistral;
 mod places;
 mod request;
@@ -10,7 +13,9 @@ mod rows;
 mod thoughts;
 mod write;
 
+pub use answer::{read_answer, write_answer};
 pub use edit::{Edited, edit_request};
+pub use errors::{read_error, write_error, write_invalid};
 pub use places::data_url;
 pub use request::{read_request, speaks_legacy};
 pub use write::{takes_url, write_request};
