@@ -334,3 +334,5 @@ pub const JSON_DEPTH_MAX: usize = 127;
 pub const CHAT_STOPS_MAX: usize = 4;
 /// Characters of a user's pseudonym that OpenAI takes; a longer one is replaced by its hash.
 pub const CHAT_USER_MAX: usize = 64;
+/// Depth to which a JSON schema is rewritten: the rewriting recurses, and no provider's compiler takes a deeper one.
+pub const SCHEMA_DEPTH_MAX: usize = 48;

@@ -13,6 +13,7 @@ pub mod json;
 pub mod models;
 pub mod neutral;
 pub mod splice;
+pub mod schema;
 pub mod stream;
 
 use serde_json::{Map, Value};

@@ -1,3 +1,4 @@
 //! What is known of families of models beyond what their provider's dialect says.
 
+pub mod claude;
 pub mod openai;
