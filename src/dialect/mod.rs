@@ -15,6 +15,7 @@ pub mod neutral;
 pub mod splice;
 pub mod schema;
 pub mod stream;
+pub mod unwrap;
 
 use serde_json::{Map, Value};
 
