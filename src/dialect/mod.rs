@@ -10,6 +10,7 @@ pub mod failure;
 pub mod fields;
 pub mod ids;
 pub mod json;
+pub mod messages;
 pub mod models;
 pub mod neutral;
 pub mod splice;

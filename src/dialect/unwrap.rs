@@ -209,6 +209,8 @@ enum Place {
 const TICKS: &str = "```";
 /// Longest opening line with what may stand before it; whoever writes more means no fence.
 const OPENING_MAX: usize = 64;
+/// White space that is held back before a closing fence: some models write it without end.
+const HELD_MAX: usize = 1024;
 
 impl Fence {
     fn feed<'a>(&mut self, text: &'a str) -> Cow<'a, str> {
@@ -263,6 +265,9 @@ impl Fence {
 
     /// All but what may belong to the closing fence: white space, at most three backticks, white space.
     fn release(&mut self) -> String {
+        if self.held.len() > HELD_MAX {
+            return std::mem::take(&mut self.held);
+        }
         let text = self.held.trim_end();
         let ticks = text.len() - text.trim_end_matches('`').len();
         let kept = text[..text.len() - ticks.min(TICKS.len())].trim_end().len();

@@ -47,6 +47,12 @@ pub enum ThinkingOff {
 const NEWEST: (u8, u8) = (5, 0);
 
 impl Claude {
+    /// What is assumed of a model whose name says nothing.
+    pub const UNNAMED: Self = Self {
+        line: Line::Other,
+        version: NEWEST,
+    };
+
     /// Reads the name: `claude-sonnet-4-5-20250929`, `us.anthropic.claude-3-7-sonnet-20250219-v1:0`, `claude-opus-4-1@20250805`,
     /// `anthropic/claude-opus-4.6`. `None`: not a Claude.
     pub fn of(model: &str) -> Option<Self> {
