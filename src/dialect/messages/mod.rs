@@ -3,13 +3,19 @@
 //! A client's request is read in `read_request` and `read_blocks`; one for a provider is written in `write_request` (settings) and
 //! `write_turns` (the conversation).
 
+mod answer;
 mod carried;
+mod errors;
 mod read_blocks;
 mod read_request;
 mod wire;
 mod write_request;
+mod write_settings;
+mod write_tools;
 mod write_turns;
 
+pub use answer::{read_answer, write_answer};
+pub use errors::{read_error, write_error, write_invalid};
 use read_request::read_thinking;
 pub use read_request::{count_tokens_unavailable, read_request};
 pub use write_request::{takes_url, write_request};
