@@ -336,3 +336,5 @@ pub const CHAT_STOPS_MAX: usize = 4;
 pub const CHAT_USER_MAX: usize = 64;
 /// Depth to which a JSON schema is rewritten: the rewriting recurses, and no provider's compiler takes a deeper one.
 pub const SCHEMA_DEPTH_MAX: usize = 48;
+/// Parts of a streamed answer that are open at once: calls of tools, of which models make a few dozen at most.
+pub const STREAM_PARTS_OPEN_MAX: usize = 256;

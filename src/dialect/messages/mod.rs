@@ -8,9 +8,11 @@ mod carried;
 mod errors;
 mod read_blocks;
 mod read_request;
+mod read_stream;
 mod wire;
 mod write_request;
 mod write_settings;
+mod write_stream;
 mod write_tools;
 mod write_turns;
 
@@ -18,4 +20,6 @@ pub use answer::{read_answer, write_answer};
 pub use errors::{read_error, write_error, write_invalid};
 use read_request::read_thinking;
 pub use read_request::{count_tokens_unavailable, read_request};
+pub use read_stream::StreamReader;
 pub use write_request::{takes_url, write_request};
+pub use write_stream::StreamWriter;
