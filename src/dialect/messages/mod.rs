@@ -30,3 +30,6 @@ pub use read_request::{count_tokens_unavailable, read_request};
 pub use read_stream::StreamReader;
 pub use write_request::{takes_url, write_request};
 pub use write_stream::StreamWriter;
+
+#[cfg(test)]
+mod tests;
