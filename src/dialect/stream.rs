@@ -122,6 +122,7 @@ impl Transform for Translator {
         inner.produced = false;
         match &mut self.framing {
             Framing::Sse { parser, stray } => {
+                let line_starts = stray.last().is_none_or(|last| matches!(last, b'\n' | b'\r'));
                 let fed = parser.feed(bytes, |event| {
                     let name = std::str::from_utf8(event.event).unwrap_or_default();
                     let data = event.data;
@@ -134,7 +135,7 @@ impl Transform for Translator {
                     stray.clear();
                 }
                 keep_end(stray, bytes);
-                if !inner.produced && is_comment(bytes) {
+                if !inner.produced && has_comment(bytes, line_starts) {
                     inner.write(&Event::KeepAlive, out);
                 }
             }
@@ -260,9 +261,10 @@ fn frame<'a>(message: &Message<'a>) -> Frame<'a> {
     }
 }
 
-/// Whether the piece holds a comment: the provider's sign of life while it works.
-fn is_comment(bytes: &[u8]) -> bool {
-    bytes.starts_with(b":") || memmem::find(bytes, b"\n:").is_some()
+/// Whether a comment begins in the piece: the provider's sign of life while it works. A piece may begin with the colon behind a
+/// field's name.
+fn has_comment(bytes: &[u8], line_starts: bool) -> bool {
+    line_starts && bytes.starts_with(b":") || memmem::find(bytes, b"\n:").is_some()
 }
 
 /// Keeps the end of what came, within its bound.
