@@ -122,7 +122,9 @@ impl Transform for Translator {
         inner.produced = false;
         match &mut self.framing {
             Framing::Sse { parser, stray } => {
-                let line_starts = stray.last().is_none_or(|last| matches!(last, b'\n' | b'\r'));
+                let line_starts = stray
+                    .last()
+                    .is_none_or(|last| matches!(last, b'\n' | b'\r'));
                 let fed = parser.feed(bytes, |event| {
                     let name = std::str::from_utf8(event.event).unwrap_or_default();
                     let data = event.data;
