@@ -218,6 +218,9 @@ pub(super) fn tool_choice(
         let choice = choice.get_or_insert_with(|| Choice::new("auto"));
         choice.disable_parallel_tool_use = choice.kind != "none";
     }
+    if tools.is_empty() && choice.take_if(|choice| choice.kind != "none").is_some() {
+        changes.dropped("tool_choice");
+    }
     choice
 }
 

@@ -292,6 +292,11 @@ fn tools_and_choices() {
     assert_eq!(body["tools"], json!([plain]));
     assert_eq!(body["tool_choice"], json!({"type": "any"}));
     assert_eq!(changes, "set:tools=allowed_tools");
+    let (body, changes) = settings(NEW, json!({"tool_choice": "required"}));
+    assert_eq!(
+        (&body["tool_choice"], changes.as_str()),
+        (&json!(null), "drop:tool_choice")
+    );
     let (body, changes) = settings(
         "claude-fable-5-2",
         json!({"tools": [tool("f")], "tool_choice": "required"}),
