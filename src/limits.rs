@@ -330,6 +330,14 @@ pub const CHANGES_MAX: usize = 24;
 pub const STRAY_BYTES_MAX: usize = 8 << 10;
 /// Levels of a JSON body: what `serde_json` takes. Parsers recurse, and a data thread's stack is not endless.
 pub const JSON_DEPTH_MAX: usize = 127;
+/// Answers in one chat stream: what OpenAI allows for `n`.
+pub const CHAT_CHOICES_MAX: usize = 128;
+/// Calls of tools in one answer of a chat stream; models call some dozens at most.
+pub const CHAT_CALLS_MAX: usize = 1024;
+/// Bytes of a call's arguments that are held until its name comes, which stands before them as a rule.
+pub const CALL_HELD_MAX: usize = 64 << 10;
+/// Bytes of one thought that are held until its signature comes: thoughts have at most some 64,000 tokens.
+pub const THOUGHTS_HELD_MAX: usize = 1 << 20;
 /// Stop texts of a chat request that OpenAI takes.
 pub const CHAT_STOPS_MAX: usize = 4;
 /// Characters of a user's pseudonym that OpenAI takes; a longer one is replaced by its hash.

@@ -9,8 +9,8 @@ use super::super::Dialect;
 use super::super::failure::Invalid;
 use super::super::fields::{Fields, wrong};
 use super::super::neutral::{
-    CacheMark, Effort, Format, Media, Part, PartKind, Reasoning, Request, Role, Signature, Tool,
-    ToolChoice, ToolKind, ToolUse, Turn,
+    CacheMark, Effort, Format, Media, Origin, Part, PartKind, Reasoning, Request, Role, Signature,
+    Tool, ToolChoice, ToolKind, ToolUse, Turn,
 };
 use super::places::{data_url, is_data_url, sniffed, standard};
 use super::thoughts::{Thought, thoughts_of};
@@ -292,7 +292,7 @@ fn read_call(mut call: Fields) -> Result<ToolUse, Invalid> {
                 .as_str()
                 .map(str::to_owned)
         })
-        .map(|data| Signature::new(super::super::neutral::Origin::Google, data));
+        .map(|data| Signature::new(Origin::Google, data));
     if kind.as_deref() == Some("custom") {
         let place = call.place("custom");
         let mut custom = call
