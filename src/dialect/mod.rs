@@ -15,6 +15,7 @@ pub mod models;
 pub mod neutral;
 pub mod splice;
 pub mod schema;
+pub mod responses;
 pub mod stream;
 pub mod unwrap;
 
