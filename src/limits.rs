@@ -346,3 +346,6 @@ pub const CHAT_USER_MAX: usize = 64;
 pub const SCHEMA_DEPTH_MAX: usize = 48;
 /// Parts of a streamed answer that are open at once: calls of tools, of which models make a few dozen at most.
 pub const STREAM_PARTS_OPEN_MAX: usize = 256;
+/// Bytes of one streamed answer that are kept for its last event, which repeats it whole (responses): the longest text any model
+/// writes is some megabytes, and a picture in base64 fits as well.
+pub const RESPONSE_HELD_MAX: usize = 24 << 20;

@@ -5,9 +5,18 @@
 //! in `encrypted_content` ([`seal`]), the one opaque field that clients return untouched. Tools that only this dialect knows and
 //! that the client runs itself are declared as functions, and their calls turned back ([`tools`]).
 
+mod answer;
+mod custom;
+mod errors;
 mod input;
 mod request;
 mod seal;
+mod stream;
+#[cfg(test)]
+mod tests;
 mod tools;
 
+pub use answer::write_answer;
+pub use errors::{write_error, write_invalid};
 pub use request::{note, read_request};
+pub use stream::StreamWriter;
