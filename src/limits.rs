@@ -349,3 +349,11 @@ pub const STREAM_PARTS_OPEN_MAX: usize = 256;
 /// Bytes of one streamed answer that are kept for its last event, which repeats it whole (responses): the longest text any model
 /// writes is some megabytes, and a picture in base64 fits as well.
 pub const RESPONSE_HELD_MAX: usize = 24 << 20;
+/// Texts of one request for embeddings, as OpenAI bounds them; some providers take one in a call.
+pub const EMBEDDING_TEXTS_MAX: usize = 2048;
+/// Texts of one call of Cohere's embed.
+pub const COHERE_EMBED_TEXTS: usize = 96;
+/// Texts of one `batchEmbedContents`.
+pub const GEMINI_EMBED_TEXTS: usize = 100;
+/// Texts of one `predict` of Vertex's older embedding models.
+pub const VERTEX_EMBED_TEXTS: usize = 250;

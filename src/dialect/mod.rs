@@ -6,16 +6,19 @@
 
 pub mod changes;
 pub mod chat;
+pub mod embeddings;
 pub mod failure;
 pub mod fields;
 pub mod ids;
 pub mod json;
 pub mod messages;
 pub mod models;
+pub mod listing;
 pub mod neutral;
 pub mod splice;
 pub mod schema;
 pub mod responses;
+pub mod run;
 pub mod stream;
 pub mod unwrap;
 
