@@ -83,7 +83,10 @@ pub fn plan(body: Value, upstream: &Upstream<'_>) -> Result<Plan, Invalid> {
         truncate: fields.text("truncate")?,
     };
     let mut changes = Changes::default();
-    fields.rest().keys().for_each(|field| changes.dropped(field));
+    fields
+        .rest()
+        .keys()
+        .for_each(|field| changes.dropped(field));
     let count = texts.len();
     let calls = calls(shape, texts, &options, upstream, &mut changes)?;
     Ok(Plan {
@@ -213,7 +216,10 @@ fn relay(mut fields: Fields, base64: bool, upstream: &Upstream<'_>) -> Result<Pl
             body.entry("output_dimension").or_insert(dimensions);
             changes.renamed("dimensions", "output_dimension");
         }
-        fields.rest().keys().for_each(|field| changes.dropped(field));
+        fields
+            .rest()
+            .keys()
+            .for_each(|field| changes.dropped(field));
     } else {
         body.extend(fields.rest());
         if base64 {
@@ -225,7 +231,10 @@ fn relay(mut fields: Fields, base64: bool, upstream: &Upstream<'_>) -> Result<Pl
         _ => "v1/embeddings",
     };
     Ok(Plan {
-        calls: vec![Call { path: path.to_owned(), body: Value::Object(body) }],
+        calls: vec![Call {
+            path: path.to_owned(),
+            body: Value::Object(body),
+        }],
         changes,
         header_tokens: None,
         shape: Shape::OpenAi,
@@ -291,11 +300,21 @@ fn calls(
     }
     let one = |path: &str, make: &dyn Fn(String) -> Value| -> Vec<Call> {
         let texts = texts.iter().cloned();
-        texts.map(|text| Call { path: path.to_owned(), body: make(text) }).collect()
+        texts
+            .map(|text| Call {
+                path: path.to_owned(),
+                body: make(text),
+            })
+            .collect()
     };
     let many = |path: &str, most: usize, make: &dyn Fn(&[String]) -> Value| -> Vec<Call> {
         let groups = texts.chunks(most);
-        groups.map(|texts| Call { path: path.to_owned(), body: make(texts) }).collect()
+        groups
+            .map(|texts| Call {
+                path: path.to_owned(),
+                body: make(texts),
+            })
+            .collect()
     };
     Ok(match shape {
         Shape::Gemini => {
@@ -303,12 +322,19 @@ fn calls(
             let path = |verb: &str| format!("v1beta/models/{}:{verb}", segment(name));
             let content = |text: &str| {
                 let mut content = json!({"content": {"parts": [{"text": text}]}});
-                put(&mut content, "taskType", options.purpose.as_deref().map(str::to_uppercase));
+                put(
+                    &mut content,
+                    "taskType",
+                    options.purpose.as_deref().map(str::to_uppercase),
+                );
                 put(&mut content, "outputDimensionality", options.dimensions);
                 content
             };
             match texts.as_slice() {
-                [text] => vec![Call { path: path("embedContent"), body: content(text) }],
+                [text] => vec![Call {
+                    path: path("embedContent"),
+                    body: content(text),
+                }],
                 _ => many(&path("batchEmbedContents"), GEMINI_EMBED_TEXTS, &|texts| {
                     let requests = texts.iter().map(|text| {
                         let mut request = content(text);
@@ -329,7 +355,11 @@ fn calls(
             many(&path, most, &|texts| {
                 let instances = texts.iter().map(|text| {
                     let mut instance = json!({"content": text});
-                    put(&mut instance, "task_type", options.purpose.as_deref().map(str::to_uppercase));
+                    put(
+                        &mut instance,
+                        "task_type",
+                        options.purpose.as_deref().map(str::to_uppercase),
+                    );
                     instance
                 });
                 let mut body = json!({"instances": instances.collect::<Vec<_>>()});
@@ -370,7 +400,9 @@ fn calls(
             one(&invoke(model), &|text| {
                 let mut body = json!({"inputText": text});
                 match (options.dimensions, pictures) {
-                    (Some(length), true) => body["embeddingConfig"] = json!({"outputEmbeddingLength": length}),
+                    (Some(length), true) => {
+                        body["embeddingConfig"] = json!({"outputEmbeddingLength": length})
+                    }
                     (length, _) => put(&mut body, "dimensions", length),
                 }
                 body
@@ -391,7 +423,11 @@ fn calls(
             // Behind a colon the router takes the name of a backend.
             let name = model.split(':').next().unwrap_or_default();
             let path = format!("{name}/pipeline/feature-extraction");
-            many(&path, EMBEDDING_TEXTS_MAX, &|texts| json!({"inputs": texts}))
+            many(
+                &path,
+                EMBEDDING_TEXTS_MAX,
+                &|texts| json!({"inputs": texts}),
+            )
         }
         // Was relayed.
         Shape::OpenAi => Vec::new(),
@@ -401,7 +437,11 @@ fn calls(
 fn cohere(texts: &[String], options: &Options) -> Value {
     let purpose = options.purpose.as_deref().unwrap_or("search_document");
     let mut body = json!({"texts": texts, "input_type": purpose.to_lowercase()});
-    put(&mut body, "truncate", options.truncate.as_deref().map(str::to_uppercase));
+    put(
+        &mut body,
+        "truncate",
+        options.truncate.as_deref().map(str::to_uppercase),
+    );
     body
 }
 
@@ -424,7 +464,11 @@ fn invoke(model: &str) -> String {
 
 fn segment(name: &str) -> String {
     /// What may stand in a segment as it is.
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
     utf8_percent_encode(name, KEPT).to_string()
 }
 
@@ -456,7 +500,11 @@ fn read(shape: Shape, mut answer: Value) -> Result<Vec<Value>, Failure> {
 }
 
 fn each(list: &mut Value, take: impl Fn(&mut Value) -> Value) -> Vec<Value> {
-    list.as_array_mut().into_iter().flatten().map(take).collect()
+    list.as_array_mut()
+        .into_iter()
+        .flatten()
+        .map(take)
+        .collect()
 }
 
 /// Tokens that an answer states.
@@ -465,10 +513,14 @@ fn tokens(shape: Shape, answer: &Value) -> Option<u64> {
     match shape {
         Shape::Vertex => {
             let predictions = answer["predictions"].as_array()?;
-            let counts = predictions.iter().map(|entry| count(&entry["embeddings"]["statistics"]["token_count"]));
+            let counts = predictions
+                .iter()
+                .map(|entry| count(&entry["embeddings"]["statistics"]["token_count"]));
             counts.sum()
         }
-        Shape::Cohere | Shape::BedrockCohere => count(&answer["meta"]["billed_units"]["input_tokens"]),
+        Shape::Cohere | Shape::BedrockCohere => {
+            count(&answer["meta"]["billed_units"]["input_tokens"])
+        }
         Shape::Titan => count(&answer["inputTextTokenCount"]),
         Shape::Nova => count(&answer["inputTokenCount"]),
         Shape::Gemini => count(&answer["usageMetadata"]["promptTokenCount"]),
@@ -488,8 +540,13 @@ fn written(vector: Value, base64: bool) -> Result<Value, Failure> {
         }
         Value::String(text) if !base64 => {
             let bytes = STANDARD.decode(&text);
-            let bytes = bytes.map_err(|_| Failure::broken("The provider's embedding is no base64"))?;
-            let floats = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            let bytes =
+                bytes.map_err(|_| Failure::broken("The provider's embedding is no base64"))?;
+            let floats = bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes));
             Ok(floats.map(Value::from).collect())
         }
         other => Ok(other),

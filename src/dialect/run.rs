@@ -58,7 +58,11 @@ pub fn read(body: Value) -> Result<Run, Invalid> {
         Some(inner) => read_options(inner)?,
         None => Options::default(),
     };
-    Ok(Run { model, input, options })
+    Ok(Run {
+        model,
+        input,
+        options,
+    })
 }
 
 fn read_options(mut fields: Fields) -> Result<Options, Invalid> {
@@ -73,8 +77,14 @@ fn read_options(mut fields: Fields) -> Result<Options, Invalid> {
                 "options.webhookUrl has a meaning with options.background: true only",
             ));
         }
-        if !url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
-            return Err(Invalid::at(place("webhookUrl"), "options.webhookUrl must be an https address"));
+        if !url
+            .get(..8)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+        {
+            return Err(Invalid::at(
+                place("webhookUrl"),
+                "options.webhookUrl must be an https address",
+            ));
         }
     }
     if format.is_some() && webhook.is_none() {
@@ -93,7 +103,11 @@ fn read_options(mut fields: Fields) -> Result<Options, Invalid> {
             ));
         }
     };
-    Ok(Options { background, webhook, webhook_as_text })
+    Ok(Options {
+        background,
+        webhook,
+        webhook_as_text,
+    })
 }
 
 impl Run {
@@ -120,7 +134,10 @@ impl Run {
                 input.insert("prompt".to_owned(), prompt);
                 return Asked::Own(Value::Object(input));
             }
-            input.insert("messages".to_owned(), json!([{"role": "user", "content": prompt}]));
+            input.insert(
+                "messages".to_owned(),
+                json!([{"role": "user", "content": prompt}]),
+            );
             return Asked::Conversation(Dialect::Chat, Value::Object(input));
         }
         match input.contains_key("input") {

@@ -130,6 +130,14 @@ pub(super) fn cut(stop: &Stop) -> bool {
     matches!(stop.reason, StopReason::Length | StopReason::Filter)
 }
 
+/// How the answer, and its last message, ended.
+pub(super) fn status(stop: &Stop) -> &'static str {
+    match cut(stop) {
+        true => "incomplete",
+        false => "completed",
+    }
+}
+
 /// The words of a refusal that has none of its own.
 pub(super) fn refusal(stop: &Stop) -> Option<&str> {
     let words = stop.explanation.as_deref();

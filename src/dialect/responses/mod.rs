@@ -8,7 +8,10 @@
 mod answer;
 mod custom;
 mod errors;
+mod home;
 mod input;
+mod parts;
+mod pen;
 mod request;
 mod seal;
 mod stream;
@@ -18,5 +21,6 @@ mod tools;
 
 pub use answer::write_answer;
 pub use errors::{write_error, write_invalid};
+pub use home::without_foreign_reasoning;
 pub use request::{note, read_request};
 pub use stream::StreamWriter;
