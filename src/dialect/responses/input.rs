@@ -121,7 +121,9 @@ impl Reader<'_> {
                 let said = parts.into_iter().filter(|part| part.as_text() != Some(""));
                 let said: Vec<Part> = said.collect();
                 // Two messages one after the other are two turns; with anything between them they are one.
-                let goes_on = self.last_part().is_none_or(|part| part.as_text().is_none());
+                let goes_on = self.last_part().is_none_or(|part| {
+                    !matches!(part.kind, PartKind::Text { .. } | PartKind::Refusal(_))
+                });
                 match goes_on || said.is_empty() {
                     true => said.into_iter().for_each(|part| self.assistant(part)),
                     false => self.say(Role::Assistant, said),

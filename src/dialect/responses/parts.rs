@@ -184,13 +184,13 @@ pub(super) struct Thinking {
 }
 
 impl Thinking {
-    pub fn grow(&mut self, piece: &str, pen: &mut Pen, out: &mut Vec<u8>) {
+    pub fn grow(&mut self, piece: &str, talk: &mut Talk, pen: &mut Pen, out: &mut Vec<u8>) {
         if piece.is_empty() {
             return;
         }
         let begins = self.text.is_empty();
         self.text.push_str(piece);
-        let place = Place::Summary(Self::item(&mut self.item, pen, out));
+        let place = Place::Summary(Self::item(&mut self.item, talk, pen, out));
         if begins {
             let part = summary("");
             let kind = "response.reasoning_summary_part.added";
@@ -205,12 +205,12 @@ impl Thinking {
         self.signature = Some(signature.clone());
     }
 
-    pub fn close(mut self, pen: &mut Pen, out: &mut Vec<u8>) {
+    pub fn close(mut self, talk: &mut Talk, pen: &mut Pen, out: &mut Vec<u8>) {
         let seal = self.signature.take().map(Seal::Thought);
         if self.text.is_empty() && seal.is_none() {
             return;
         }
-        let item = Self::item(&mut self.item, pen, out);
+        let item = Self::item(&mut self.item, talk, pen, out);
         if !self.text.is_empty() {
             let place = Place::Summary(item);
             let part = summary(&self.text);
@@ -223,8 +223,14 @@ impl Thinking {
         pen.done(item.at, done, out);
     }
 
-    fn item<'a>(item: &'a mut Option<Item>, pen: &mut Pen, out: &mut Vec<u8>) -> &'a Item {
+    fn item<'a>(
+        item: &'a mut Option<Item>,
+        talk: &mut Talk,
+        pen: &mut Pen,
+        out: &mut Vec<u8>,
+    ) -> &'a Item {
         item.get_or_insert_with(|| {
+            talk.close("completed", pen, out);
             let item = pen.next_item("rs");
             pen.added(item.at, &answer::reasoning(&item.id, "", None), out);
             item

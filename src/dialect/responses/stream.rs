@@ -144,7 +144,12 @@ impl StreamWriter {
     }
 
     fn open_part(&mut self, part: &Opening<'_>, out: &mut Vec<u8>) -> Open {
-        if !matches!(part, Opening::Text | Opening::Refusal) {
+        // Thoughts may turn out to be none; they end the message when they begin.
+        let whole = matches!(
+            part,
+            Opening::Redacted(_) | Opening::ToolUse { .. } | Opening::Image(Media::Inline { .. })
+        );
+        if whole {
             self.talk.close("completed", &mut self.pen, out);
         }
         match part {
@@ -195,7 +200,9 @@ impl StreamWriter {
             (Open::Refusal(refusal), Delta::Refusal(piece) | Delta::Text(piece)) => {
                 refusal.grow(piece, talk, pen, out);
             }
-            (Open::Thinking(thinking), Delta::Thinking(piece)) => thinking.grow(piece, pen, out),
+            (Open::Thinking(thinking), Delta::Thinking(piece)) => {
+                thinking.grow(piece, talk, pen, out);
+            }
             (Open::Thinking(thinking), Delta::Signature(signature)) => {
                 thinking.sign(signature, pen);
             }
@@ -209,7 +216,7 @@ impl StreamWriter {
         match part {
             Open::Text(text) => text.close(talk, pen, out),
             Open::Refusal(refusal) => refusal.close(talk, pen, out),
-            Open::Thinking(thinking) => thinking.close(pen, out),
+            Open::Thinking(thinking) => thinking.close(talk, pen, out),
             Open::Call(call) => call.close(pen, out),
             Open::Told => {}
         }
