@@ -326,6 +326,8 @@ pub const ROUTE_ERRORS_MAX: usize = 32;
 
 /// Fields told of that a translation changed: the header stays below a kilobyte.
 pub const CHANGES_MAX: usize = 24;
+/// Answers to one request of Gemini's that are read: it gives no more, and each has a state in a stream.
+pub const GEMINI_CANDIDATES_MAX: usize = 8;
 /// Bytes kept behind the last event of a stream, in which an error may stand that is no event.
 pub const STRAY_BYTES_MAX: usize = 8 << 10;
 /// Levels of a JSON body: what `serde_json` takes. Parsers recurse, and a data thread's stack is not endless.
