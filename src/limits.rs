@@ -328,6 +328,8 @@ pub const ROUTE_ERRORS_MAX: usize = 32;
 pub const CHANGES_MAX: usize = 24;
 /// Answers to one request of Gemini's that are read: it gives no more, and each has a state in a stream.
 pub const GEMINI_CANDIDATES_MAX: usize = 8;
+/// Calls of tools that are open at once in a stream of Cohere's, each with a few bytes: far more than a model makes.
+pub const COHERE_OPEN_CALLS_MAX: usize = 1024;
 /// Bytes kept behind the last event of a stream, in which an error may stand that is no event.
 pub const STRAY_BYTES_MAX: usize = 8 << 10;
 /// Levels of a JSON body: what `serde_json` takes. Parsers recurse, and a data thread's stack is not endless.

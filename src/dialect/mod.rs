@@ -7,6 +7,7 @@
 pub mod changes;
 pub mod chat;
 pub mod embeddings;
+pub mod cohere;
 pub mod failure;
 pub mod fields;
 pub mod gemini;
