@@ -8,6 +8,7 @@ pub mod changes;
 pub mod chat;
 pub mod embeddings;
 pub mod cohere;
+pub mod converse;
 pub mod failure;
 pub mod fields;
 pub mod gemini;

@@ -3,3 +3,4 @@
 pub mod claude;
 pub mod openai;
 pub mod gemini;
+pub mod others;
