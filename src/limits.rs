@@ -361,3 +361,5 @@ pub const COHERE_EMBED_TEXTS: usize = 96;
 pub const GEMINI_EMBED_TEXTS: usize = 100;
 /// Texts of one `predict` of Vertex's older embedding models.
 pub const VERTEX_EMBED_TEXTS: usize = 250;
+/// Blocks of a Converse stream that began and did not end: one is open as a rule, several where calls are made side by side.
+pub const CONVERSE_OPEN_BLOCKS_MAX: usize = 256;

@@ -26,11 +26,12 @@ pub fn write_request(
 ) -> Result<Written, Invalid> {
     refuse(request)?;
     let model = Model::of(upstream.model);
-    let abilities = abilities(&model);
+    let mut abilities = abilities(&model);
     let claude = model
         .is_claude()
         .then(|| Claude::of(upstream.model))
         .flatten();
+    abilities.json_schema &= claude.is_none_or(Claude::follows_schemas);
     let max_output = upstream
         .max_output
         .or_else(|| claude.and_then(Claude::max_output));
@@ -55,7 +56,14 @@ pub fn write_request(
     if thinking_claude {
         drop_sampling(&mut inference, changes);
     }
-    top_k(request, &abilities, thinking_claude, claude, &mut fields, changes);
+    top_k(
+        request,
+        &abilities,
+        thinking_claude,
+        claude,
+        &mut fields,
+        changes,
+    );
 
     let forcible = abilities.tool_choice
         && thinks != Thinks::Budget
@@ -279,7 +287,9 @@ const PAIRS_MAX: usize = 16;
 fn metadata(request: &Request, changes: &mut Changes) -> Map<String, Value> {
     let fits = |text: &str| {
         let allowed = |letter: char| {
-            letter.is_ascii_alphanumeric() || letter.is_whitespace() || ":_@$#=/+,-.".contains(letter)
+            letter.is_ascii_alphanumeric()
+                || letter.is_whitespace()
+                || ":_@$#=/+,-.".contains(letter)
         };
         text.len() <= 256 && text.chars().all(allowed)
     };

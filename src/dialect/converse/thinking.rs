@@ -69,16 +69,29 @@ pub(super) fn write(
         }
         Thinking::Nova if effort == Effort::None => return Thinks::Unsaid,
         Thinking::Nova => {
-            let effort = known(effort, &[Effort::Low, Effort::Medium, Effort::High], changes);
+            let effort = known(
+                effort,
+                &[Effort::Low, Effort::Medium, Effort::High],
+                changes,
+            );
             if effort == Effort::High {
                 drop_sampling(inference, changes);
             }
             let config = json!({"type": "enabled", "maxReasoningEffort": effort.name()});
             ("reasoningConfig", config)
         }
-        Thinking::Effort(efforts) => ("reasoning_effort", known(effort, efforts, changes).name().into()),
-        Thinking::Config(efforts) => ("reasoning_config", known(effort, efforts, changes).name().into()),
-        Thinking::Nested(efforts) => ("reasoning", json!({"effort": known(effort, efforts, changes).name()})),
+        Thinking::Effort(efforts) => (
+            "reasoning_effort",
+            known(effort, efforts, changes).name().into(),
+        ),
+        Thinking::Config(efforts) => (
+            "reasoning_config",
+            known(effort, efforts, changes).name().into(),
+        ),
+        Thinking::Nested(efforts) => (
+            "reasoning",
+            json!({"effort": known(effort, efforts, changes).name()}),
+        ),
     };
     fields.insert(field.to_owned(), value);
     Thinks::Freely

@@ -74,7 +74,9 @@ pub(super) fn write<'a>(
         changes.added("tools");
         blocks.push(ToolBlock::ToolSpec {
             name: "placeholder",
-            description: Some(Cow::Borrowed("Stands for tools that are gone. Never call it.")),
+            description: Some(Cow::Borrowed(
+                "Stands for tools that are gone. Never call it.",
+            )),
             input_schema: InputSchema {
                 json: Cow::Owned(no_arguments()),
             },
@@ -160,9 +162,10 @@ fn choose<'a>(
         }) => Choice::Auto,
         Some(ToolChoice::Required | ToolChoice::Allowed { required: true, .. }) => Choice::Any,
         Some(ToolChoice::Named(name)) => {
-            let known = request.tools.iter().any(|tool| {
-                tool.name() == name && !matches!(tool.kind, ToolKind::Hosted { .. })
-            });
+            let known = request
+                .tools
+                .iter()
+                .any(|tool| tool.name() == name && !matches!(tool.kind, ToolKind::Hosted { .. }));
             if !known {
                 let message = format!("No tool is called {name}");
                 return Err(Invalid::at("tool_choice", message));
@@ -203,7 +206,9 @@ fn declare<'a>(
             strict,
         } => {
             check_name(name, at)?;
-            let description = description.as_deref().filter(|text| !text.trim().is_empty());
+            let description = description
+                .as_deref()
+                .filter(|text| !text.trim().is_empty());
             let mut json = root_object(parameters.as_ref());
             let mut kept = None;
             if *strict == Some(true) {

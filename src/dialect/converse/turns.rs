@@ -39,13 +39,11 @@ impl Conversation<'_> {
     /// with a budget, refuses to go on without them.
     pub fn lost_thoughts(&self) -> bool {
         let is_call = |block: &Block<'_>| matches!(block, Block::ToolUse(_));
-        let since = self
-            .messages
-            .iter()
-            .rev()
-            .take_while(|message| message.speaks_for_tools() || message.role == Speaker::Assistant);
-        let mut calls =
-            since.filter(|message| message.content.iter().any(|block| is_call(block)));
+        let since =
+            self.messages.iter().rev().take_while(|message| {
+                message.speaks_for_tools() || message.role == Speaker::Assistant
+            });
+        let mut calls = since.filter(|message| message.content.iter().any(|block| is_call(block)));
         calls.any(|message| !matches!(message.content.first(), Some(Block::ReasoningContent(_))))
     }
 }
@@ -344,7 +342,10 @@ impl Writer<'_> {
             false => arguments(&call.arguments).ok_or_else(|| {
                 Invalid::at(
                     format!("{}.tool_calls", place.turn),
-                    format!("The arguments of the call of {} are no JSON object", call.name),
+                    format!(
+                        "The arguments of the call of {} are no JSON object",
+                        call.name
+                    ),
                 )
             })?,
         };
@@ -505,5 +506,9 @@ fn tool_name(name: &str) -> Cow<'_, str> {
         _ => '_',
     });
     let fitted: String = letters.take(64).collect();
-    Cow::Owned(if fitted.is_empty() { "_".to_owned() } else { fitted })
+    Cow::Owned(if fitted.is_empty() {
+        "_".to_owned()
+    } else {
+        fitted
+    })
 }

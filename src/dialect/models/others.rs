@@ -78,7 +78,7 @@ fn without_version(name: &str) -> &str {
 pub struct Abilities {
     /// `toolConfig.toolChoice` at all; without it a model calls tools as it likes.
     pub tool_choice: bool,
-    /// `outputConfig.textFormat`, and `strict` in a tool's definition.
+    /// `outputConfig.textFormat`, and `strict` in a tool's definition. Of Claudes: that Bedrock keeps it from none that has it.
     pub json_schema: bool,
     /// Temperature and the rest of sampling.
     pub sampling: bool,
@@ -368,9 +368,9 @@ pub fn abilities(model: &Model<'_>) -> Abilities {
 
 /// The nearest of what a family knows: the least that is not less, else the most; `None` only where that is known.
 pub fn nearest(wanted: Effort, known: &[Effort]) -> Effort {
-    let enough = known
-        .iter()
-        .find(|effort| **effort >= wanted && (**effort == Effort::None) == (wanted == Effort::None));
+    let enough = known.iter().find(|effort| {
+        **effort >= wanted && (**effort == Effort::None) == (wanted == Effort::None)
+    });
     let least = known.iter().find(|effort| **effort != Effort::None);
     let found = match wanted {
         Effort::None => enough.or(least),
@@ -406,7 +406,10 @@ mod tests {
             ("deepseek.v3-v1:0", ("deepseek", "v3")),
             ("deepseek.v3.2", ("deepseek", "v3.2")),
             ("openai.gpt-oss-120b-1:0", ("openai", "gpt-oss-120b-1:0")),
-            ("us.anthropic.claude-sonnet-4-6", ("anthropic", "claude-sonnet-4-6")),
+            (
+                "us.anthropic.claude-sonnet-4-6",
+                ("anthropic", "claude-sonnet-4-6"),
+            ),
             ("arn:", ("", "")),
             ("", ("", "")),
         ] {
@@ -437,7 +440,10 @@ mod tests {
         assert!(!of("us.anthropic.claude-opus-4-1-20250805-v1:0").json_schema);
         assert_eq!(of("us.amazon.nova-2-lite-v1:0").thinking, Thinking::Nova);
         assert_eq!(of("amazon.nova-lite-v1:0").thinking, Thinking::No);
-        assert_eq!(of("qwen.qwen3-32b-v1:0").thinking, Thinking::Config(NONE_LOW_HIGH));
+        assert_eq!(
+            of("qwen.qwen3-32b-v1:0").thinking,
+            Thinking::Config(NONE_LOW_HIGH)
+        );
         assert_eq!(of("qwen.qwen3-coder-30b-a3b-v1:0").thinking, Thinking::No);
         assert_eq!(of("mistral.mistral-large-2407-v1:0").ids, IdRule::MISTRAL);
         assert!(of("arn:aws:bedrock:eu-west-1:1:application-inference-profile/x").tool_choice);
