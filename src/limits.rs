@@ -322,6 +322,19 @@ pub const ROUTE_WINDOW_MAX: u64 = 366 * 86_400;
 /// Errors told of one route; whoever has more mends these first.
 pub const ROUTE_ERRORS_MAX: usize = 32;
 
+// --- media ---
+
+/// Largest picture or file that is fetched from an address in a request: more than any provider takes.
+pub const MEDIA_BYTES_MAX: usize = 20 << 20;
+/// Addresses of one request that are fetched.
+pub const MEDIA_FILES_MAX: usize = 32;
+/// As many of them are fetched at the same time: a request is to open few connections of the gateway's.
+pub const MEDIA_AT_ONCE: usize = 8;
+/// Redirects that a fetch follows, each checked like the first address.
+pub const MEDIA_REDIRECTS_MAX: usize = 3;
+/// The wait for all that one request names, while its client waits too.
+pub const MEDIA_WAIT: Duration = Duration::from_secs(10);
+
 // --- dialect ---
 
 /// Fields told of that a translation changed: the header stays below a kilobyte.

@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 37] = [
+pub(super) const KEYS: [&str; 38] = [
     "account.id",
     "data.access_log",
     "data.body_max",
@@ -49,6 +49,7 @@ pub(super) const KEYS: [&str; 37] = [
     "gateways.auto_create_default",
     "management.allow_plaintext",
     "management.listen",
+    "media.fetch",
     "providers",
     "public_url",
     "upstream.ca_file",

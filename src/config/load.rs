@@ -5,8 +5,8 @@ use std::fmt;
 use super::file::{Entry, GATEWAY_KEYS, parse_file};
 use super::value;
 use super::{
-    Config, ConfigError, Data, Flags, GatewayConfig, Management, ProviderConfig, SecretSource,
-    TlsFiles, Upstream,
+    Config, ConfigError, Data, Flags, GatewayConfig, Management, Media, ProviderConfig,
+    SecretSource, TlsFiles, Upstream,
 };
 use crate::limits::{CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::providers::Slug;
@@ -124,6 +124,7 @@ impl Sources<'_> {
         let data = self.data();
         let upstream = self.upstream();
         let management = self.management();
+        let media = self.one("media.fetch", "false", value::boolean);
         let account_id = self.optional("account.id", "made at the first start", value::id);
         let data_dir = self.one("data_dir", "./ringgate-data", value::path);
         let providers = self.providers();
@@ -138,6 +139,7 @@ impl Sources<'_> {
             data: data?,
             upstream: upstream?,
             management: management?,
+            media: Media { fetch: media? },
             account_id,
             data_dir: data_dir?,
             providers,

@@ -30,6 +30,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The management listener.
     pub management: Management,
+    /// Media that requests name by address.
+    pub media: Media,
     /// `account.id`: `[A-Za-z0-9_-]{1,64}`; `None`: made and stored at the first start.
     pub account_id: Option<String>,
     /// Where state is kept.
@@ -163,6 +165,13 @@ pub struct Management {
     pub listen: SocketAddr,
     /// Whether it may be reached from other machines without TLS.
     pub allow_plaintext: bool,
+}
+
+/// `[media]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Media {
+    /// Whether the gateway fetches them where the provider does not.
+    pub fetch: bool,
 }
 
 /// `[providers.NAME]`.

@@ -71,17 +71,17 @@ async fn next(settings: &Settings, client: &mut Connection) -> Result<Option<Byt
 }
 
 /// Bytes taken of what all threads may hold; given back when dropped.
-struct Share<'a> {
+pub(super) struct Share<'a> {
     all: &'a AtomicUsize,
     taken: usize,
 }
 
 impl<'a> Share<'a> {
-    fn of(all: &'a AtomicUsize) -> Self {
+    pub(super) fn of(all: &'a AtomicUsize) -> Self {
         Self { all, taken: 0 }
     }
 
-    fn grow(&mut self, by: usize) -> Result<(), GatewayError> {
+    pub(super) fn grow(&mut self, by: usize) -> Result<(), GatewayError> {
         self.taken += by;
         match self.all.fetch_add(by, Ordering::Relaxed) + by > BUFFERED_BYTES_MAX {
             true => Err(GatewayError::no_memory()),

@@ -6,6 +6,7 @@ mod body;
 mod connection;
 mod credential;
 mod error;
+pub mod media;
 mod mint;
 mod outgoing;
 mod plan;

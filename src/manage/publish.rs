@@ -462,6 +462,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
             client_write_stall: data.client_write_stall,
         },
         body_max: data.body_max,
+        media_fetch: config.media.fetch,
         house_keys_unauthenticated: data.house_keys_unauthenticated,
         default_gateway: config.auto_create_default.then(|| {
             Arc::new(Gateway {

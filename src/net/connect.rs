@@ -121,21 +121,57 @@ impl Connector {
         origin: &Origin,
     ) -> Result<(Connection, ConnectTimes), ConnectError> {
         let begin = Instant::now();
-        let mut times = ConnectTimes::default();
         let next_hop = self.proxy.as_deref().unwrap_or(origin);
-        let addresses = match self.resolver.cached(&next_hop.host, next_hop.port) {
-            Some(addresses) => addresses,
-            None => self
-                .resolver
-                .resolve(&self.mailbox, &next_hop.host, next_hop.port, self.timeout)
-                .await
-                .map_err(|source| ConnectError::Resolve {
-                    host: next_hop.host.clone(),
-                    source,
-                })?,
+        let addresses = self.resolve(next_hop).await?;
+        self.open(origin, origin, &addresses, begin).await
+    }
+
+    /// Opens a connection to `origin` at one of these addresses, which the caller has resolved and looked at: its name is not
+    /// asked for again. A proxy is asked for the first of them, not for the name.
+    pub async fn connect_at(
+        &self,
+        origin: &Origin,
+        addresses: &[SocketAddr],
+    ) -> Result<(Connection, ConnectTimes), ConnectError> {
+        let begin = Instant::now();
+        match (&self.proxy, addresses.first()) {
+            (Some(proxy), Some(first)) => {
+                let place = Origin::new(origin.tls, &first.ip().to_string(), first.port());
+                let addresses = self.resolve(proxy).await?;
+                self.open(origin, &place, &addresses, begin).await
+            }
+            _ => self.open(origin, origin, addresses, begin).await,
+        }
+    }
+
+    async fn resolve(&self, hop: &Origin) -> Result<Arc<[SocketAddr]>, ConnectError> {
+        if let Some(addresses) = self.resolver.cached(&hop.host, hop.port) {
+            return Ok(addresses);
+        }
+        let found = self
+            .resolver
+            .resolve(&self.mailbox, &hop.host, hop.port, self.timeout)
+            .await;
+        found.map_err(|source| ConnectError::Resolve {
+            host: hop.host.clone(),
+            source,
+        })
+    }
+
+    /// Opens a connection at one of the next hop's `addresses`; a proxy there is asked for `place`.
+    async fn open(
+        &self,
+        origin: &Origin,
+        place: &Origin,
+        addresses: &[SocketAddr],
+        begin: Instant,
+    ) -> Result<(Connection, ConnectTimes), ConnectError> {
+        let mut times = ConnectTimes {
+            dns: begin.elapsed(),
+            ..ConnectTimes::default()
         };
-        times.dns = begin.elapsed();
-        let stream = self.race(next_hop, &addresses, begin).await?;
+        let next_hop = self.proxy.as_deref().unwrap_or(origin);
+        let stream = self.race(next_hop, addresses, begin).await?;
         let failed = |source| ConnectError::Connect {
             address: addresses[0],
             source,
@@ -150,7 +186,7 @@ impl Connector {
             .transport()
             .arm_deadline(left, OnExpiry::ShutBoth);
         if let Some(proxy) = &self.proxy {
-            let opened = Box::pin(open_tunnel(&mut connection, proxy, origin)).await;
+            let opened = Box::pin(open_tunnel(&mut connection, proxy, place)).await;
             if connection.expired() {
                 return Err(self.timed_out(proxy));
             }

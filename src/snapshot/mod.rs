@@ -135,6 +135,8 @@ pub struct Settings {
     pub clocks: Clocks,
     /// Largest request body that is streamed through, bytes.
     pub body_max: u64,
+    /// Whether media that requests name by address are fetched where the provider does not.
+    pub media_fetch: bool,
     /// Whether house keys pay for requests without a gateway token.
     pub house_keys_unauthenticated: bool,
     /// The gateway `default` as it is made when an authenticated request first asks for it (control plane 2.3).
@@ -265,6 +267,7 @@ mod tests {
                 client_write_stall: Duration::ZERO,
             },
             body_max: 0,
+            media_fetch: false,
             house_keys_unauthenticated: false,
             default_gateway: None,
             trusted_proxies: nets.iter().map(|net| net.parse().expect("a net")).collect(),
