@@ -32,7 +32,9 @@ impl Fields {
 
     /// Takes a field whatever it is; `None` where it is absent or null.
     pub fn take(&mut self, field: &str) -> Option<Value> {
-        self.map.shift_remove(field).filter(|value| !value.is_null())
+        self.map
+            .shift_remove(field)
+            .filter(|value| !value.is_null())
     }
 
     /// Looks at a field and leaves it.

@@ -6,23 +6,22 @@
 
 pub mod changes;
 pub mod chat;
-pub mod embeddings;
 pub mod cohere;
 pub mod converse;
+pub mod embeddings;
 pub mod failure;
 pub mod fields;
 pub mod gemini;
 pub mod ids;
 pub mod json;
+pub mod listing;
 pub mod messages;
 pub mod models;
-pub mod listing;
-pub mod models;
 pub mod neutral;
-pub mod splice;
-pub mod schema;
 pub mod responses;
 pub mod run;
+pub mod schema;
+pub mod splice;
 pub mod stream;
 pub mod unwrap;
 

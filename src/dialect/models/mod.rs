@@ -1,6 +1,6 @@
 //! What is known of families of models beyond what their provider's dialect says.
 
 pub mod claude;
-pub mod openai;
 pub mod gemini;
+pub mod openai;
 pub mod others;
