@@ -259,6 +259,8 @@ pub const LOAD_LAG: Duration = Duration::from_millis(2);
 
 /// Bytes of a JSON answer kept to be read whole: beyond it only the tail is searched, which also bounds the time to parse.
 pub const METER_BODY_MAX: usize = 4 << 20;
+/// Bytes of an answer in one piece that is read before it is passed on, and so without a copy: some 10 us at the most.
+pub const METER_IN_PLACE: usize = 16 << 10;
 /// Bytes of one streamed event kept to be read whole; a finished answer repeated in its last event fits.
 pub const METER_EVENT_MAX: usize = 1 << 20;
 /// Bytes kept of the end of anything larger: usage stands near the end of every dialect's large answers.

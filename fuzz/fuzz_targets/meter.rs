@@ -12,7 +12,8 @@ const TYPES: [&[u8]; 4] = [
 ];
 
 fn meter(kind: &[u8], coding: Option<&[u8]>, pieces: &[&[u8]]) -> Metered {
-    let mut meter = Meter::new(Some(kind), coding);
+    let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let mut meter = Meter::new(Some(kind), coding).of_length(length);
     pieces.iter().for_each(|piece| meter.feed(piece));
     meter.finish()
 }

@@ -81,9 +81,13 @@ impl Relaying {
         write_head(&mut out, &head, request, framing, keep);
         settle.write_headers(&mut out);
         out.extend_from_slice(b"\r\n");
-        let meter = outgoing
-            .metered
-            .then(|| Meter::new(head.header("content-type"), head.header("content-encoding")));
+        let meter = outgoing.metered.then(|| {
+            let meter = Meter::new(head.header("content-type"), head.header("content-encoding"));
+            match head.framing() {
+                ResponseFraming::Length(length) => meter.of_length(length),
+                _ => meter,
+            }
+        });
         Box::new(Self {
             upstream,
             slot,

@@ -2,6 +2,7 @@
 //! shape, never by the provider's name.
 
 mod coding;
+mod counts;
 mod node;
 mod plain;
 mod scan;
@@ -11,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::http::eventstream::{self, EventStreamDecoder, Message};
-use crate::limits::{METER_BODY_MAX, METER_MODEL_EVENTS};
+use crate::limits::{METER_BODY_MAX, METER_IN_PLACE, METER_MODEL_EVENTS};
 use coding::{Decoding, Take};
 use node::Node;
 use scan::{Events, Framing, Hints, Window};
@@ -41,15 +42,30 @@ pub enum Gap {
     Malformed,
 }
 
+impl Metered {
+    fn of((reading, malformed): (Reading, bool)) -> Self {
+        let (usage, model) = reading.finish();
+        Self {
+            usage,
+            model,
+            gap: malformed.then_some(Gap::Malformed),
+        }
+    }
+}
+
 /// Reads an answer beside its relay. It copies no more than the event or the answer that is being read, within bounds; an
 /// answer of a kind that states no usage costs nothing.
 pub struct Meter {
     stage: Stage,
+    /// Bytes of the whole body, where they are known.
+    length: Option<u64>,
 }
 
 enum Stage {
     /// Nothing to read, and why if that is a gap.
     Nothing(Option<Gap>),
+    /// All was read.
+    Done(Metered),
     Plain(Reader),
     Coded(Box<Decoding<Reader>>),
 }
@@ -68,13 +84,31 @@ impl Meter {
                 None => Stage::Nothing(Some(Gap::Coding)),
             },
         };
-        Self { stage }
+        Self {
+            stage,
+            length: None,
+        }
+    }
+
+    /// Tells how long the body will be: a small one that comes in one piece is then read where it lies, without a copy.
+    pub fn of_length(self, length: u64) -> Self {
+        Self {
+            length: Some(length),
+            ..self
+        }
     }
 
     /// Takes the next bytes of the body, without transfer coding, cut anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
         match &mut self.stage {
-            Stage::Nothing(_) => {}
+            Stage::Nothing(_) | Stage::Done(_) => {}
+            Stage::Plain(Reader::Body(window))
+                if window.kept.is_empty()
+                    && bytes.len() <= METER_IN_PLACE
+                    && self.length == Some(bytes.len() as u64) =>
+            {
+                self.stage = Stage::Done(Metered::of(read_body(bytes)));
+            }
             Stage::Plain(reader) => reader.take(bytes),
             Stage::Coded(decoding) => decoding.feed(bytes),
         }
@@ -95,6 +129,7 @@ impl Meter {
                 gap,
                 ..Metered::default()
             },
+            Stage::Done(metered) => metered,
             Stage::Plain(reader) => reader.finish(),
             Stage::Coded(decoding) => {
                 let (reader, whole) = decoding.finish();
@@ -165,17 +200,16 @@ impl Reader {
     }
 
     fn finish(self) -> Metered {
-        let (reading, malformed) = match self {
+        Metered::of(match self {
             Self::Events(events) => events.finish(),
-            Self::Body(window) => read_body(&window),
+            Self::Body(window) if window.is_cut() => {
+                let mut reading = Reading::default();
+                window.search(&mut reading);
+                (reading, false)
+            }
+            Self::Body(window) => read_body(&window.kept),
             Self::Frames(frames) => (frames.reading, frames.broken),
-        };
-        let (usage, model) = reading.finish();
-        Metered {
-            usage,
-            model,
-            gap: malformed.then_some(Gap::Malformed),
-        }
+        })
     }
 }
 
@@ -189,17 +223,14 @@ impl Take for Reader {
     }
 }
 
-fn read_body(body: &Window) -> (Reading, bool) {
+/// Reads a whole body; tells whether it is malformed.
+fn read_body(body: &[u8]) -> (Reading, bool) {
     let mut reading = Reading::default();
-    if body.is_cut() {
-        body.search(&mut reading);
+    if plain::read(body).is_some_and(|stated| reading.take(&stated)) {
         return (reading, false);
     }
-    if plain::read(&body.kept).is_some_and(|stated| reading.take(&stated)) {
-        return (reading, false);
-    }
-    let is_empty = body.kept.trim_ascii().is_empty();
-    let malformed = !is_empty && reading.observe(&body.kept).is_err();
+    let is_empty = body.trim_ascii().is_empty();
+    let malformed = !is_empty && reading.observe(body).is_err();
     (reading, malformed)
 }
 

@@ -159,11 +159,6 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The first count of these keys.
-    pub fn first_count(&self, keys: &[&str]) -> Option<u64> {
-        keys.iter().find_map(|key| self.count(&[key]))
-    }
-
     /// A text that is not empty.
     pub fn text(&self, path: &[&str]) -> Option<&str> {
         match self.at(path) {

@@ -3,16 +3,16 @@
 
 use std::sync::LazyLock;
 
-use memchr::memchr2;
 use memchr::memmem::Finder;
+use memchr::{memchr, memchr2};
 
-use super::node::{Node, known};
+use super::counts::{Count, Counts, Member, Part};
 use super::scan::{depth, member_value};
 
 /// What an ordinary answer states.
 pub(super) struct Stated<'a> {
-    /// The object with the counts.
-    pub counts: Node<'a>,
+    /// What its usage object counts.
+    pub counts: Counts,
     /// The model that answered.
     pub model: &'a str,
 }
@@ -35,21 +35,13 @@ pub(super) fn read(body: &[u8]) -> Option<Stated<'_>> {
     let finders = &*FINDERS;
     let usage = only(&finders.usage, body)?;
     let value = member_value(body[usage..].strip_prefix(b"\"usage\"")?)?;
-    let value = value.trim_ascii_start();
-    let mut reader = Counts {
-        json: value,
-        at: 0,
-        nested: 0,
-    };
-    let counts = reader.value()?;
-    let behind = &value[reader.at..];
-    let is_top = body.first() == Some(&b'{') && closes_once(behind);
-    if !is_top || !matches!(counts, Node::Map(_)) {
+    let (counts, behind) = read_counts(value.trim_ascii_start())?;
+    if body.first() != Some(&b'{') || !closes_once(behind) {
         return None;
     }
     // A stream's events state their counts in parts, whoever sends them as a body.
-    let of_messages = ["input_tokens", "output_tokens"];
-    if counts.first_count(&of_messages).is_some() && finders.message.find(body).is_some() {
+    let of_messages = counts.first(&[Count::Input, Count::Output]).is_some();
+    if of_messages && finders.message.find(body).is_some() {
         return None;
     }
     let model = only(&finders.model, body)?;
@@ -67,10 +59,9 @@ pub(super) fn read(body: &[u8]) -> Option<Stated<'_>> {
 
 /// Where the pattern stands, if it does so once. A quote inside a JSON string is escaped, so that no text is found.
 fn only(pattern: &Finder<'_>, body: &[u8]) -> Option<usize> {
-    let mut found = pattern.find_iter(body);
-    let at = found.next()?;
+    let at = pattern.find(body)?;
     let in_text = at > 0 && body[at - 1] == b'\\';
-    (!in_text && found.next().is_none()).then_some(at)
+    (!in_text && pattern.find(&body[at + 1..]).is_none()).then_some(at)
 }
 
 /// Whether `rest`, which starts behind a member of an object, closes this object with its last byte and nothing else before.
@@ -90,103 +81,164 @@ fn is_flat(json: &[u8]) -> bool {
 
 /// The text up to the next quote, where it has no escapes.
 fn text(quoted: &[u8]) -> Option<&str> {
-    let end = quoted
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-    match quoted[end] {
-        b'"' => std::str::from_utf8(&quoted[..end]).ok(),
-        _ => None,
+    let text = &quoted[..end_of_text(quoted)?];
+    match text.iter().any(|byte| *byte < 0x20 || *byte == b'\\') {
+        true => None,
+        false => std::str::from_utf8(text).ok(),
     }
 }
 
-/// Reads an object of whole numbers and of such objects, as usage mostly is.
-struct Counts<'a> {
-    json: &'a [u8],
-    at: usize,
+/// Where the first quote stands. Looks at eight bytes at once: keys are too short for a call of `memchr`.
+#[inline]
+fn end_of_text(quoted: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    let mut rest = quoted;
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word) ^ QUOTES;
+        // The lowest bit set is that of the first zero byte.
+        let found = word.wrapping_sub(ONES) & !word & HIGH;
+        if found != 0 {
+            return Some(quoted.len() - rest.len() + found.trailing_zeros() as usize / 8);
+        }
+        rest = behind;
+    }
+    let at = rest.iter().position(|byte| *byte == b'"')?;
+    Some(quoted.len() - rest.len() + at)
+}
+
+/// Reads the object at the front of `json`, and gives what stands behind it.
+fn read_counts(json: &[u8]) -> Option<(Counts, &[u8])> {
+    let mut reader = Reader {
+        rest: json,
+        nested: 0,
+        counts: Counts::default(),
+    };
+    reader.object(Some(Part::Usage))?;
+    let object = &json[..json.len() - reader.rest.len()];
+    // With an escape in it a key may be another than it seems, and a text end elsewhere.
+    let is_sure = memchr(b'\\', object).is_none();
+    is_sure.then_some((reader.counts, reader.rest))
+}
+
+/// Reads an object of whole numbers, plain texts and of such objects, as usage mostly is.
+struct Reader<'a> {
+    rest: &'a [u8],
     nested: usize,
+    counts: Counts,
 }
 
 /// Usage has objects within its object; some put lists into these, which are not read here.
 const NESTED_MAX: usize = 4;
 
-impl<'a> Counts<'a> {
-    fn value(&mut self) -> Option<Node<'a>> {
-        match self.peek()? {
-            b'0'..=b'9' => self.number(),
-            b'{' => self.object(),
-            b'n' => self.literal(b"null"),
-            b't' => self.literal(b"true"),
-            b'f' => self.literal(b"false"),
-            _ => None,
-        }
-    }
-
-    fn object(&mut self) -> Option<Node<'a>> {
-        self.at += 1;
+impl Reader<'_> {
+    /// An object whose members count, or one whose do not.
+    fn object(&mut self, part: Option<Part>) -> Option<()> {
+        self.take(b'{')?;
         self.nested += 1;
         if self.nested > NESTED_MAX {
             return None;
         }
-        let mut members = Vec::with_capacity(8);
         if self.peek()? != b'}' {
             loop {
-                if self.peek()? != b'"' {
-                    return None;
-                }
-                let quoted = &self.json[self.at + 1..];
-                let end = memchr2(b'"', b'\\', quoted)?;
-                if quoted[end] == b'\\' {
-                    return None;
-                }
-                let key = &quoted[..end];
-                self.at += end + 2;
-                if self.peek()? != b':' {
-                    return None;
-                }
-                self.at += 1;
-                let value = self.value()?;
-                if let Some(key) = known(key) {
-                    members.push((key, value));
-                }
+                let key = self.text()?;
+                let member = part.and_then(|part| part.member(key));
+                self.peek()?;
+                self.take(b':')?;
+                self.value(member)?;
                 match self.peek()? {
-                    b',' => self.at += 1,
-                    b'}' => break,
-                    _ => return None,
+                    b',' => self.take(b',')?,
+                    _ => break,
                 }
+                self.peek()?;
             }
         }
-        self.at += 1;
+        self.take(b'}')?;
         self.nested -= 1;
-        Some(Node::Map(members))
+        Some(())
     }
 
-    fn number(&mut self) -> Option<Node<'a>> {
-        let digits = &self.json[self.at..];
-        let length = digits.iter().position(|byte| !byte.is_ascii_digit())?;
-        // No leading zeros, no fractions, and no overflow.
-        let plain = length < 19 && (length == 1 || digits[0] != b'0');
-        if !plain || matches!(digits[length], b'.' | b'e' | b'E') {
-            return None;
+    #[inline]
+    fn value(&mut self, member: Option<Member>) -> Option<()> {
+        let mut count = None;
+        match self.peek()? {
+            b'0'..=b'9' => count = Some(self.number()?),
+            b'{' => {
+                if let Some(Member::Part(part)) = member {
+                    self.counts.begin(part);
+                    return self.object(Some(part));
+                }
+                self.object(None)?;
+            }
+            b'"' => {
+                self.text()?;
+            }
+            b'n' => self.literal(b"null")?,
+            b't' => self.literal(b"true")?,
+            b'f' => self.literal(b"false")?,
+            _ => return None,
         }
-        self.at += length;
-        let sum = digits[..length]
-            .iter()
-            .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-        Some(Node::Count(sum))
+        match member {
+            Some(Member::Count(place)) => self.counts.set(place, count),
+            Some(Member::Part(part)) => self.counts.begin(part),
+            Some(Member::Iterations) => return None,
+            None => {}
+        }
+        Some(())
     }
 
-    fn literal(&mut self, word: &[u8]) -> Option<Node<'a>> {
-        self.json[self.at..].strip_prefix(word)?;
-        self.at += word.len();
-        Some(Node::Other)
+    #[inline]
+    fn number(&mut self) -> Option<u64> {
+        let digits = self.rest;
+        let mut sum = u64::from(digits[0] - b'0');
+        let mut length = 1;
+        loop {
+            match *digits.get(length)? {
+                digit @ b'0'..=b'9' => {
+                    sum = sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+                }
+                b'.' | b'e' | b'E' => return None,
+                _ => break,
+            }
+            length += 1;
+        }
+        self.rest = &digits[length..];
+        // No leading zeros, and no overflow.
+        (length == 1 || digits[0] != b'0' && length < 19).then_some(sum)
+    }
+
+    /// What stands between two quotes, where it has no escapes.
+    #[inline]
+    fn text(&mut self) -> Option<&[u8]> {
+        self.take(b'"')?;
+        let (text, behind) = self.rest.split_at(end_of_text(self.rest)?);
+        self.rest = &behind[1..];
+        Some(text)
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(word)?;
+        Some(())
+    }
+
+    #[inline]
+    fn take(&mut self, byte: u8) -> Option<()> {
+        match self.rest.split_first() {
+            Some((first, rest)) if *first == byte => self.rest = rest,
+            _ => return None,
+        }
+        Some(())
     }
 
     /// The next byte that is no white space.
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
         loop {
-            match *self.json.get(self.at)? {
-                b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
-                byte => return Some(byte),
+            match self.rest.split_first()? {
+                (byte, _) if *byte > b' ' => return Some(*byte),
+                (b' ' | b'\t' | b'\r' | b'\n', rest) => self.rest = rest,
+                _ => return None,
             }
         }
     }
@@ -219,6 +271,7 @@ mod tests {
             r#"{"id":"c","model":"gpt-a","choices":[{"message":{"content":"the \"usage\": 1"}}],"usage":{"prompt_tokens":78,"completion_tokens":9,"total_tokens":87,"prompt_tokens_details":{"cached_tokens":64}}}"#,
             r#"{"model":"claude-a","type":"message","content":[{}],"usage":{"cache_creation_input_tokens":10,"input_tokens":30,"output_tokens":40,"service_tier":null},"stop":"x"}"#,
             r#"{"choices":[{"message":{"content":"x"}}],"created":1,"model":"m","object":"o","usage":{"completion_tokens":32,"completion_tokens_details":{"audio_tokens":0,"reasoning_tokens":0},"prompt_tokens":8,"total_tokens":40}}"#,
+            r#"{"model":"claude-a","type":"message","content":[{}],"usage":{"input_tokens":3,"cache_creation":{"ephemeral_5m_input_tokens":7},"output_tokens":4,"service_tier":"standard","cache_creation_input_tokens":null}}"#,
             "{ \"object\" : [ { } ] ,\n \"usage\" : {\n \"prompt_tokens\" : 4 } , \"model\" : \"embed\" }\n",
         ] {
             // The text that speaks of usage makes it unsure; without it the way is short.
@@ -240,6 +293,10 @@ mod tests {
             r#"{"model":"a\u0041","usage":{"prompt_tokens":9}}"#,
             r#"{"model":"m","usage":null}"#,
             r#"{"model":"m","usage":{"seconds":9}}"#,
+            r#"{"model":"m","usage":{"input_tokens":9,"iterations":null}}"#,
+            r#"{"model":"m","usage":{"prompt\u005ftokens":8,"prompt_tokens":9}}"#,
+            r#"{"model":"m","usage":{"prompt_tokens":9,"x":"a\"b"}}"#,
+            r#"{"model":"m","usage":{"prompt_tokens":9,"x":[1]}}"#,
             r#"{"model":"m","type":"message_delta","usage":{"output_tokens":9}}"#,
             r#"{"choices":[{"model":"n"},{}],"usage":{"prompt_tokens":9}}"#,
             r#"[{"model":"m","usage":{"prompt_tokens":9}}]"#,
@@ -261,10 +318,20 @@ mod tests {
         #[test]
         fn both_ways_read_the_same(
             members in proptest::collection::vec(0..9usize, 0..6),
-            counts in proptest::collection::vec((0..6usize, 0u64..1000), 0..5),
+            counts in proptest::collection::vec((0..11usize, 0..9u64, 0u64..1000), 0..8),
         ) {
-            const NAMES: [&str; 6] = ["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "other"];
-            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("\"{}\":{count}", NAMES[*name])).collect();
+            const NAMES: [&str; 11] = ["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "other",
+                "prompt_tokens_details", "output_tokens_details", "cache_creation", "cached_tokens", "tokens"];
+            let counts: Vec<String> = counts.iter().map(|(name, kind, count)| {
+                let value = match kind {
+                    0 => "null".to_owned(),
+                    1 => format!("{{\"cached_tokens\":{count},\"cache_write_tokens\":1}}"),
+                    2 => format!("{{\"input_tokens\":{count},\"reasoning_tokens\":1}}"),
+                    3 => "\"text\"".to_owned(),
+                    _ => count.to_string(),
+                };
+                format!("\"{}\":{value}", NAMES[*name])
+            }).collect();
             let usage = format!("{{{}}}", counts.join(","));
             let members: Vec<String> = members.iter().map(|kind| match kind {
                 0 => format!("\"usage\":{usage}"),

@@ -224,6 +224,11 @@ fn every_dialect_is_read_whole_and_byte_by_byte() {
     for case in cases() {
         let whole = meter(case.content_type, None, [case.body.as_slice()]);
         assert_eq!(whole, expected(&case), "{}", case.name);
+        let kind = Some(case.content_type.as_bytes());
+        let mut in_place = Meter::new(kind, None).of_length(case.body.len() as u64);
+        in_place.feed(&case.body);
+        assert_eq!(in_place.held_bytes(), 0, "{}", case.name);
+        assert_eq!(in_place.finish(), whole, "{}", case.name);
         let single = meter(case.content_type, None, case.body.chunks(1));
         assert_eq!(single, whole, "{}", case.name);
     }

@@ -1,5 +1,6 @@
 //! Token counts in one canon (spec: providers 1.8), read from the shape that any dialect gives them (providers 17).
 
+use super::counts::{Count, Counts};
 use super::node::Node;
 use super::plain::Stated;
 
@@ -54,7 +55,7 @@ impl Reading {
 
     /// Takes note of a usage object that was found apart from its document.
     pub fn observe_counts(&mut self, counts: &Node<'_>) {
-        self.usage = from_counts(counts).or(self.usage);
+        self.usage = from_counts(&Counts::of(counts)).or(self.usage);
     }
 
     /// Whether a model was named.
@@ -88,13 +89,15 @@ impl Reading {
             _ => None,
         };
         if let Some(part) = part {
-            self.messages.overlay(Messages::read(part));
+            self.messages.overlay(Messages::read(&Counts::of(part)));
             self.usage = self.messages.usage().or(self.usage);
         } else if let Some(usage) = find(answer) {
             self.usage = Some(usage);
         }
         let platform = answer.get("amazon-bedrock-invocationMetrics");
-        self.platform = platform.and_then(converse).or(self.platform);
+        self.platform = platform
+            .and_then(|counts| converse(&Counts::of(counts)))
+            .or(self.platform);
     }
 }
 
@@ -123,7 +126,9 @@ const PLACES: [&[&str]; 11] = [
 ];
 
 fn find(answer: &Node<'_>) -> Option<Usage> {
-    let stated = PLACES.iter().find_map(|path| from_counts(answer.at(path)?));
+    let stated = PLACES
+        .iter()
+        .find_map(|path| from_counts(&Counts::of(answer.at(path)?)));
     stated.or_else(|| embedded(answer))
 }
 
@@ -135,14 +140,14 @@ fn embedded(answer: &Node<'_>) -> Option<Usage> {
         .filter_map(|one| one.count(&["embeddings", "statistics", "token_count"]))
         .reduce(u64::saturating_add);
     let input = titan.or(vertex)?;
-    Some(Usage::canonical(Counts {
+    Some(Usage::canonical(Canon {
         input,
-        ..Counts::default()
+        ..Canon::default()
     }))
 }
 
 /// Tells the dialect by its keys.
-fn from_counts(counts: &Node<'_>) -> Option<Usage> {
+fn from_counts(counts: &Counts) -> Option<Usage> {
     gemini(counts)
         .or_else(|| converse(counts))
         .or_else(|| chat(counts))
@@ -152,135 +157,125 @@ fn from_counts(counts: &Node<'_>) -> Option<Usage> {
 }
 
 /// Thoughts and the prompts of tool use are counted apart.
-fn gemini(counts: &Node<'_>) -> Option<Usage> {
-    let count = |key| counts.count(&[key]);
-    let (prompt, candidates) = (count("promptTokenCount"), count("candidatesTokenCount"));
+fn gemini(counts: &Counts) -> Option<Usage> {
+    let (prompt, candidates) = (
+        counts.get(Count::GeminiPrompt),
+        counts.get(Count::GeminiCandidates),
+    );
     prompt.or(candidates)?;
-    let thoughts = count("thoughtsTokenCount").unwrap_or(0);
-    Some(Usage::canonical(Counts {
-        input: add(prompt, count("toolUsePromptTokenCount")),
+    let thoughts = counts.get(Count::GeminiThoughts).unwrap_or(0);
+    Some(Usage::canonical(Canon {
+        input: add(prompt, counts.get(Count::GeminiToolUsePrompt)),
         output: add(candidates, Some(thoughts)),
-        cached_input: count("cachedContentTokenCount").unwrap_or(0),
+        cached_input: counts.get(Count::GeminiCachedContent).unwrap_or(0),
         reasoning: thoughts,
-        total: count("totalTokenCount"),
-        ..Counts::default()
+        total: counts.get(Count::GeminiTotal),
+        ..Canon::default()
     }))
 }
 
 /// Input without what was read from or written to a cache. InvokeModel's metrics, and Nova's own shape, say `Count`.
-fn converse(counts: &Node<'_>) -> Option<Usage> {
-    let input = counts.first_count(&["inputTokens", "inputTokenCount"]);
-    let output = counts.first_count(&["outputTokens", "outputTokenCount"]);
+fn converse(counts: &Counts) -> Option<Usage> {
+    use Count::*;
+    let input = counts.first(&[ConverseInput, InvokeInput]);
+    let output = counts.first(&[ConverseOutput, InvokeOutput]);
     input.or(output)?;
-    let read = counts.first_count(&["cacheReadInputTokens", "cacheReadInputTokenCount"]);
-    let write = counts.first_count(&["cacheWriteInputTokens", "cacheWriteInputTokenCount"]);
-    Some(Usage::canonical(Counts {
+    let read = counts.first(&[ConverseCacheRead, InvokeCacheRead]);
+    let write = counts.first(&[ConverseCacheWrite, InvokeCacheWrite]);
+    Some(Usage::canonical(Canon {
         input: add(Some(add(input, read)), write),
         output: output.unwrap_or(0),
         cached_input: read.unwrap_or(0),
         cache_write: write.unwrap_or(0),
-        total: counts.count(&["totalTokens"]),
-        ..Counts::default()
+        total: counts.get(ConverseTotal),
+        ..Canon::default()
     }))
 }
 
 /// Chat completions, completions and embeddings of OpenAI and of all who follow it.
-fn chat(counts: &Node<'_>) -> Option<Usage> {
-    let (prompt, completion) = (
-        counts.count(&["prompt_tokens"]),
-        counts.count(&["completion_tokens"]),
-    );
+fn chat(counts: &Counts) -> Option<Usage> {
+    use Count::*;
+    let (prompt, completion) = (counts.get(Prompt), counts.get(Completion));
     prompt.or(completion)?;
-    Some(openai(
-        counts,
-        (prompt, "prompt_tokens_details"),
-        (completion, "completion_tokens_details"),
-    ))
+    let details = Details {
+        cached: counts.get(PromptDetailsCached),
+        written: counts.get(PromptDetailsCacheWrite),
+        reasoning: counts.first(&[CompletionDetailsReasoning, CompletionDetailsThinking]),
+    };
+    Some(openai(counts, prompt, completion, details))
 }
 
 /// Responses, images and transcriptions of OpenAI, or Messages.
-fn input_output(counts: &Node<'_>) -> Option<Usage> {
-    let (input, output) = (
-        counts.count(&["input_tokens"]),
-        counts.count(&["output_tokens"]),
-    );
+fn input_output(counts: &Counts) -> Option<Usage> {
+    use Count::*;
+    let (input, output) = (counts.get(Input), counts.get(Output));
     input.or(output)?;
-    let is_messages = [
-        "cache_creation_input_tokens",
-        "cache_read_input_tokens",
-        "cache_creation",
-        "iterations",
-    ];
-    if is_messages.iter().any(|key| counts.get(key).is_some()) {
+    if counts.is_messages {
         return Messages::read(counts).usage();
     }
-    Some(openai(
-        counts,
-        (input, "input_tokens_details"),
-        (output, "output_tokens_details"),
-    ))
+    let details = Details {
+        cached: counts.get(InputDetailsCached),
+        written: counts.get(InputDetailsCacheWrite),
+        reasoning: counts.first(&[OutputDetailsReasoning, OutputDetailsThinking]),
+    };
+    Some(openai(counts, input, output, details))
 }
 
-fn openai(
-    counts: &Node<'_>,
-    (input, input_details): (Option<u64>, &str),
-    (output, output_details): (Option<u64>, &str),
-) -> Usage {
-    let cached = counts.count(&[input_details, "cached_tokens"]).or_else(|| {
-        counts.first_count(&[
-            "prompt_cache_hit_tokens",
-            "num_cached_tokens",
-            "cached_tokens",
-        ])
-    });
-    let written = counts.count(&[input_details, "cache_write_tokens"]);
-    let reasoning = counts
-        .count(&[output_details, "reasoning_tokens"])
-        .or_else(|| counts.count(&[output_details, "thinking_tokens"]))
-        .or_else(|| counts.count(&["reasoning_tokens"]))
-        .unwrap_or(0);
-    let (total, mut output) = (counts.count(&["total_tokens"]), output.unwrap_or(0));
+/// What OpenAI states in objects of their own.
+struct Details {
+    cached: Option<u64>,
+    written: Option<u64>,
+    reasoning: Option<u64>,
+}
+
+fn openai(counts: &Counts, input: Option<u64>, output: Option<u64>, details: Details) -> Usage {
+    use Count::*;
+    let cached = details
+        .cached
+        .or_else(|| counts.first(&[PromptCacheHit, NumCached, Cached]));
+    let reasoning = details.reasoning.or(counts.get(Reasoning)).unwrap_or(0);
+    let (total, mut output) = (counts.get(Total), output.unwrap_or(0));
     // xAI counts reasoning apart; only the total tells.
     let with_reasoning = output.saturating_add(reasoning);
     if reasoning > 0 && total == Some(add(input, Some(with_reasoning))) {
         output = with_reasoning;
     }
-    Usage::canonical(Counts {
+    Usage::canonical(Canon {
         input: input.unwrap_or(0),
         output,
         cached_input: cached.unwrap_or(0),
-        cache_write: written.unwrap_or(0),
+        cache_write: details.written.unwrap_or(0),
         reasoning,
         total,
     })
 }
 
 /// `tokens` are all, `billed_units` what is charged; embeddings and reranking state the latter only.
-fn cohere(counts: &Node<'_>) -> Option<Usage> {
-    let place = ["tokens", "billed_units"];
-    let (input, output) = place.iter().find_map(|place| {
-        let input = counts.count(&[place, "input_tokens"]);
-        let output = counts.count(&[place, "output_tokens"]);
+fn cohere(counts: &Counts) -> Option<Usage> {
+    use Count::*;
+    let places = [(TokensInput, TokensOutput), (BilledInput, BilledOutput)];
+    let (input, output) = places.iter().find_map(|(input, output)| {
+        let (input, output) = (counts.get(*input), counts.get(*output));
         input.or(output).map(|_| (input, output))
     })?;
-    Some(Usage::canonical(Counts {
+    Some(Usage::canonical(Canon {
         input: input.unwrap_or(0),
         output: output.unwrap_or(0),
-        cached_input: counts.count(&["cached_tokens"]).unwrap_or(0),
-        ..Counts::default()
+        cached_input: counts.get(Cached).unwrap_or(0),
+        ..Canon::default()
     }))
 }
 
-fn replicate(counts: &Node<'_>) -> Option<Usage> {
+fn replicate(counts: &Counts) -> Option<Usage> {
     let (input, output) = (
-        counts.count(&["input_token_count"]),
-        counts.count(&["output_token_count"]),
+        counts.get(Count::ReplicateInput),
+        counts.get(Count::ReplicateOutput),
     );
     input.or(output)?;
-    Some(Usage::canonical(Counts {
+    Some(Usage::canonical(Canon {
         input: input.unwrap_or(0),
         output: output.unwrap_or(0),
-        ..Counts::default()
+        ..Canon::default()
     }))
 }
 
@@ -295,9 +290,9 @@ struct Messages {
 }
 
 impl Messages {
-    fn read(counts: &Node<'_>) -> Self {
+    fn read(counts: &Counts) -> Self {
         let stated = Self::read_one(counts);
-        let iterations = counts.list("iterations").iter().map(Self::read_one);
+        let iterations = counts.iterations.iter().map(Self::read_one);
         // The top level leaves out some iterations, those of another model for one; all are charged.
         match iterations.reduce(Self::plus) {
             Some(sum) if sum.all() >= stated.all() => Self {
@@ -308,19 +303,16 @@ impl Messages {
         }
     }
 
-    fn read_one(counts: &Node<'_>) -> Self {
-        let lifetime = |key| counts.count(&["cache_creation", key]);
-        let (short, long) = (
-            lifetime("ephemeral_5m_input_tokens"),
-            lifetime("ephemeral_1h_input_tokens"),
-        );
+    fn read_one(counts: &Counts) -> Self {
+        use Count::*;
+        let (short, long) = (counts.get(CreationShort), counts.get(CreationLong));
         let split = short.or(long).map(|_| add(short, long));
         Self {
-            input: counts.count(&["input_tokens"]),
-            cache_read: counts.count(&["cache_read_input_tokens"]),
-            cache_write: counts.count(&["cache_creation_input_tokens"]).or(split),
-            output: counts.count(&["output_tokens"]),
-            thinking: counts.count(&["output_tokens_details", "thinking_tokens"]),
+            input: counts.get(Input),
+            cache_read: counts.get(CacheRead),
+            cache_write: counts.get(CacheCreation).or(split),
+            output: counts.get(Output),
+            thinking: counts.get(OutputDetailsThinking),
         }
     }
 
@@ -354,7 +346,7 @@ impl Messages {
 
     fn usage(&self) -> Option<Usage> {
         self.input.or(self.output)?;
-        Some(Usage::canonical(Counts {
+        Some(Usage::canonical(Canon {
             input: self.prompt(),
             output: self.output.unwrap_or(0),
             cached_input: self.cache_read.unwrap_or(0),
@@ -367,7 +359,7 @@ impl Messages {
 
 /// Counts brought to one meaning, before their invariants are seen to.
 #[derive(Default)]
-struct Counts {
+struct Canon {
     input: u64,
     output: u64,
     cached_input: u64,
@@ -378,7 +370,7 @@ struct Counts {
 
 impl Usage {
     /// Parts never exceed their whole, whatever a provider writes: a price made from them must not turn negative.
-    fn canonical(counts: Counts) -> Self {
+    fn canonical(counts: Canon) -> Self {
         let cached_input = counts.cached_input.min(counts.input);
         let sum = counts.input.saturating_add(counts.output);
         Self {
