@@ -213,7 +213,11 @@ impl Timeline {
 
 /// A UUID of version 7 (RFC 9562 section 5.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(u128);
+pub struct Id {
+    /// Two halves: a block that holds a `u128` would have to be aligned to more than a word.
+    high: u64,
+    low: u64,
+}
 
 /// The two hexadecimal digits of every byte.
 const HEX: [[u8; 2]; 256] = {
@@ -233,7 +237,8 @@ impl Id {
         /// Where the two digits of each byte stand.
         const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
         let mut text = [b'-'; 36];
-        for (place, byte) in PLACES.into_iter().zip(self.0.to_be_bytes()) {
+        let bytes = (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes();
+        for (place, byte) in PLACES.into_iter().zip(bytes) {
             text[place..place + 2].copy_from_slice(&HEX[usize::from(byte)]);
         }
         text
@@ -241,7 +246,7 @@ impl Id {
 
     /// Milliseconds since the Unix epoch.
     pub fn milliseconds(self) -> u64 {
-        (self.0 >> 80) as u64
+        self.high >> 16
     }
 }
 
@@ -285,13 +290,15 @@ impl Ids {
         }
         self.last = self.last.max(self.wall + since.as_millis() as u64);
         self.counter = self.counter.wrapping_add(1);
-        let counter = u128::from(self.counter);
+        let counter = u64::from(self.counter);
         // 12 bits of rand_a and the lowest 20 of rand_b count, so that ids of one millisecond rise.
-        let high = u128::from(self.last & 0xffff_ffff_ffff) << 80;
-        let version = 7 << 76 | (counter >> 20) << 64;
+        let version = 7 << 12 | counter >> 20;
         let variant = 0b10 << 62;
-        let origin = u128::from(self.run & 0x3_ffff) << 28 | u128::from(self.thread) << 20;
-        Id(high | version | variant | origin << 16 & ((1 << 62) - 1) | counter & 0xf_ffff)
+        let origin = u64::from(self.run & 0x3_ffff) << 28 | u64::from(self.thread) << 20;
+        Id {
+            high: (self.last & 0xffff_ffff_ffff) << 16 | version,
+            low: variant | origin << 16 & ((1 << 62) - 1) | counter & 0xf_ffff,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::settle::Settle;
 use super::{Ask, Thread, mint, plan};
 use crate::config::ErrorStatus;
 use crate::http::proxy_protocol;
-use crate::http::{HeadLimits, Method, RequestFraming, RequestHead};
+use crate::http::{HeadLimits, Method, RequestFraming, RequestHead, is_name};
 use crate::limits::{BODY_READ_BYTES, IDLE_READ_BYTES, LINGER, LINGER_BYTES};
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError, HeadClocks};
@@ -251,7 +251,7 @@ async fn exchange(
     let settings = snapshot.settings.clone();
     let forwarded = head
         .headers()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"))
+        .filter(|(name, _)| is_name(name, b"x-forwarded-for"))
         .map(|(_, value)| value);
     let mut settle = Settle::begin(thread, &head, settings.client_address(peer, forwarded));
     let prepared = prepare(thread, &snapshot, &head, &mut settle);

@@ -2,7 +2,7 @@
 
 use super::credential::{is_key, is_token};
 use super::plan::Step;
-use crate::http::{RequestFraming, RequestHead, write};
+use crate::http::{RequestFraming, RequestHead, is_name, write};
 use crate::providers::aws::{AwsKeys, Payload, SIGNATURE_HEADERS, Scope, Signature, Unsigned};
 use crate::providers::{goes_up, without_access_cookie};
 use crate::snapshot::Tokens;
@@ -98,12 +98,12 @@ pub(super) fn write_head(
                     None => write::header(&mut out, name, value),
                 }
             }
-        } else if name.eq_ignore_ascii_case(b"accept-encoding") && identity_coding
+        } else if identity_coding && is_name(name, b"accept-encoding")
             || is_token(value, tokens)
             || own(name)
         {
             continue;
-        } else if name.eq_ignore_ascii_case(b"cookie") {
+        } else if is_name(name, b"cookie") {
             let cookie = without_access_cookie(value);
             if !cookie.is_empty() {
                 write::header(&mut out, name, &cookie);

@@ -152,6 +152,25 @@ fn empty_lines(buffer: &[u8]) -> Result<usize, HeadError> {
     }
 }
 
+/// Where the head ends that httparse found at the front of `buffer`, if it may be taken without a search for its end: no line
+/// stands before it, and its lines end with CR LF, a bare LF being good enough for httparse. It ends at its first empty line.
+pub(super) fn end_of_parsed(
+    buffer: &[u8],
+    headers: &[httparse::Header<'_>],
+    parsed: &httparse::Status<usize>,
+    limits: &HeadLimits,
+) -> Option<usize> {
+    let httparse::Status::Complete(end) = *parsed else {
+        return None;
+    };
+    let begins_at_once = !matches!(buffer.first(), Some(b'\r' | b'\n'));
+    let is_sure = begins_at_once
+        && end <= limits.bytes
+        && buffer[..end].ends_with(b"\r\n\r\n")
+        && begin_lines(buffer, headers);
+    is_sure.then_some(end)
+}
+
 /// Checks the line endings of a head that was parsed: httparse takes a bare LF for one. It took in all of it, so that the head
 /// ends with the only empty line; every other line ends where a field's name begins.
 pub(super) fn check_lines(
@@ -159,10 +178,6 @@ pub(super) fn check_lines(
     headers: &[httparse::Header<'_>],
     parsed: &httparse::Status<usize>,
 ) -> Result<(), HeadError> {
-    let begins_line = |header: &httparse::Header<'_>| {
-        let start = Span::of(whole, header.name.as_bytes()).start as usize;
-        whole[..start].ends_with(b"\r\n")
-    };
     // httparse passes over empty lines before the start line, those of a bare LF too.
     let blank = whole
         .iter()
@@ -170,10 +185,18 @@ pub(super) fn check_lines(
     let blank = &whole[..blank.count()];
     let paired = blank.chunks(2).all(|pair| pair == b"\r\n");
     let complete = *parsed == httparse::Status::Complete(whole.len());
-    match complete && paired && headers.iter().all(begins_line) {
+    match complete && paired && begin_lines(whole, headers) {
         true => Ok(()),
         false => check_line_endings(whole),
     }
+}
+
+/// Whether every field's name stands behind a CR LF.
+fn begin_lines(whole: &[u8], headers: &[httparse::Header<'_>]) -> bool {
+    headers.iter().all(|header| {
+        let start = Span::of(whole, header.name.as_bytes()).start as usize;
+        whole[..start].ends_with(b"\r\n")
+    })
 }
 
 /// What is wrong with a head that httparse refuses.
@@ -219,14 +242,10 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// `headers` are slices of `bytes`.
-    pub fn read(
-        bytes: Bytes,
-        headers: &[httparse::Header<'_>],
-        whole: &[u8],
-    ) -> Result<Self, HeadError> {
+    /// `headers` are slices of `whole`, which becomes `bytes` when all is checked.
+    pub fn read(headers: &[httparse::Header<'_>], whole: &[u8]) -> Result<Self, HeadError> {
         let mut fields = Self {
-            bytes,
+            bytes: Bytes::new(),
             spans: Vec::with_capacity(headers.len()),
             names: 0,
             content_length: None,
@@ -243,11 +262,10 @@ impl Fields {
         };
         for header in headers {
             let (name, value) = (header.name.as_bytes(), header.value.trim_ascii_end());
-            fields
-                .spans
-                .push((Span::of(whole, name), Span::of(whole, value)));
+            let span = Span::of(whole, value);
+            fields.spans.push((Span::of(whole, name), span));
             fields.names |= name_bit(name);
-            fields.note(name, value, Span::of(whole, value))?;
+            fields.note(name, value, span)?;
         }
         if fields.transfer_encoding && fields.content_length.is_some() {
             return Err(HeadError::Field {
@@ -269,8 +287,7 @@ impl Fields {
     fn find(&self, name: &[u8]) -> Option<&[u8]> {
         self.spans
             .iter()
-            .filter(|(key, _)| (key.end - key.start) as usize == name.len())
-            .find(|(key, _)| key.slice(&self.bytes).eq_ignore_ascii_case(name))
+            .find(|(key, _)| is_name(key.slice(&self.bytes), name))
             .map(|(_, value)| value.slice(&self.bytes))
     }
 
@@ -291,17 +308,17 @@ impl Fields {
 
     fn note(&mut self, name: &[u8], value: &[u8], span: Span) -> Result<(), HeadError> {
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+            4 if is_name(name, b"host") => {
                 self.host = Some(span);
                 self.hosts += 1;
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
+            6 if is_name(name, b"expect") => {
                 self.expect_continue = value.eq_ignore_ascii_case(b"100-continue");
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = Some(span),
-            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value, span),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.note_length(value)?,
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_coding(value)?,
+            7 if is_name(name, b"upgrade") => self.upgrade = Some(span),
+            10 if is_name(name, b"connection") => self.note_connection(value, span),
+            14 if is_name(name, b"content-length") => self.note_length(value)?,
+            17 if is_name(name, b"transfer-encoding") => self.note_coding(value)?,
             _ => {}
         }
         Ok(())
@@ -370,6 +387,25 @@ impl Fields {
     }
 }
 
+/// Whether a field's name is `known`, in any case. `known` has letters, digits and hyphens alone, and a name is a token: two of
+/// their bytes that differ in no more than the bit of the case are one letter.
+#[inline]
+pub fn is_name(name: &[u8], known: &[u8]) -> bool {
+    const CASE: u64 = u64::from_le_bytes([b' '; 8]);
+    let differ =
+        |a: &[u8; 8], b: &[u8; 8]| (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)) & !CASE;
+    if name.len() != known.len() {
+        return false;
+    }
+    // The last eight bytes may overlap those before them.
+    let (Some(end), Some(known_end)) = (name.last_chunk(), known.last_chunk()) else {
+        let mut pairs = name.iter().zip(known);
+        return pairs.all(|(a, b)| (a ^ b) & !b' ' == 0);
+    };
+    let words = name.as_chunks().0.iter().zip(known.as_chunks().0);
+    words.fold(differ(end, known_end), |any, (a, b)| any | differ(a, b)) == 0
+}
+
 /// Whether a field is about one connection in every message (RFC 9110 section 7.6.1).
 pub fn is_about_connection(name: &[u8]) -> bool {
     // Told by its length first: few names are compared with any of these.
@@ -383,7 +419,7 @@ pub fn is_about_connection(name: &[u8]) -> bool {
         19 => &[b"proxy-authorization"],
         _ => return false,
     };
-    known.iter().any(|known| known.eq_ignore_ascii_case(name))
+    known.iter().any(|known| is_name(name, known))
 }
 
 /// One of 64 bits, by length, first and last letter in any case.
@@ -414,4 +450,41 @@ pub(super) fn malformed(error: httparse::Error, limits: &HeadLimits) -> HeadErro
         httparse::Error::Token => ("start line", "invalid byte"),
     };
     HeadError::Malformed { part, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart_in_any_case() {
+        let known = [
+            "te",
+            "host",
+            "x-a",
+            "upgrade",
+            "x-api-key",
+            "keep-alive",
+            "content-length",
+            "transfer-encoding",
+        ];
+        for name in known {
+            for other in known {
+                let upper = other.to_ascii_uppercase();
+                assert_eq!(is_name(upper.as_bytes(), name.as_bytes()), name == other);
+            }
+            for at in 0..name.len() {
+                for byte in 0..=127u8 {
+                    let mut other = name.as_bytes().to_vec();
+                    other[at] = byte;
+                    let is_token =
+                        byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+                    if is_token {
+                        let same = name.as_bytes().eq_ignore_ascii_case(&other);
+                        assert_eq!(is_name(&other, name.as_bytes()), same, "{name} {other:?}");
+                    }
+                }
+            }
+        }
+    }
 }

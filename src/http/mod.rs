@@ -9,6 +9,6 @@ mod response;
 pub mod sse;
 pub mod write;
 
-pub use fields::{HeadError, HeadLimits, Span, Version, is_about_connection};
+pub use fields::{HeadError, HeadLimits, Span, Version, is_about_connection, is_name};
 pub use request::{Method, RequestFraming, RequestHead};
 pub use response::{ResponseFraming, ResponseHead};

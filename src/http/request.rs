@@ -4,7 +4,9 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 
-use super::fields::{Fields, HeadError, HeadLimits, Span, Version, check_lines, find_end, refused};
+use super::fields::{
+    Fields, HeadError, HeadLimits, Span, Version, check_lines, end_of_parsed, find_end, refused,
+};
 use crate::limits::HEADERS_MAX;
 
 /// Request methods (RFC 9110 section 9, RFC 5789).
@@ -53,26 +55,46 @@ impl RequestHead {
         scanned: &mut usize,
         limits: &HeadLimits,
     ) -> Result<Option<Self>, HeadError> {
+        // Mostly all of it is here at the first look, and its end is where the parser stops.
+        if *scanned == 0
+            && let Ok(Some((head, end))) = Self::parse(buffer, limits, false)
+        {
+            return Ok(Some(head.with_bytes(buffer.split_to(end))));
+        }
         let Some(end) = find_end(buffer, scanned, limits)? else {
             return Ok(None);
         };
         *scanned = 0;
-        let bytes = buffer.split_to(end).freeze();
-        Self::parse(bytes, limits).map(Some)
+        let parsed = Self::parse(&buffer[..end], limits, true)?;
+        let bytes = buffer.split_to(end);
+        Ok(parsed.map(|(head, _)| head.with_bytes(bytes)))
     }
 
-    fn parse(bytes: Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
+    /// Parses a head that is `whole`, or one at the front of what there is: `None` where its end is not sure. Tells where it ends.
+    fn parse(
+        bytes: &[u8],
+        limits: &HeadLimits,
+        whole: bool,
+    ) -> Result<Option<(Self, usize)>, HeadError> {
         if bytes.starts_with(b"PRI * HTTP/2.0") {
             return Err(HeadError::Version);
         }
         let mut storage = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let bound = limits.headers.min(HEADERS_MAX);
         let mut request = httparse::Request::new(&mut []);
-        let whole = bytes.clone();
         let parsed = request
-            .parse_with_uninit_headers(&whole, &mut storage[..bound])
-            .map_err(|error| refused(&whole, error, limits))?;
-        check_lines(&whole, request.headers, &parsed)?;
+            .parse_with_uninit_headers(bytes, &mut storage[..bound])
+            .map_err(|error| refused(bytes, error, limits))?;
+        let end = match whole {
+            true => {
+                check_lines(bytes, request.headers, &parsed)?;
+                bytes.len()
+            }
+            false => match end_of_parsed(bytes, request.headers, &parsed, limits) {
+                Some(end) => end,
+                None => return Ok(None),
+            },
+        };
         let (Some(method), Some(target), Some(version)) =
             (request.method, request.path, request.version)
         else {
@@ -81,12 +103,12 @@ impl RequestHead {
                 reason: "incomplete",
             });
         };
-        let fields = Fields::read(bytes, request.headers, &whole)?;
+        let fields = Fields::read(request.headers, bytes)?;
         let mut head = Self {
             fields,
             method: Method::from_token(method)?,
-            method_span: Span::of(&whole, method.as_bytes()),
-            target: Span::of(&whole, target.as_bytes()),
+            method_span: Span::of(bytes, method.as_bytes()),
+            target: Span::of(bytes, target.as_bytes()),
             query: None,
             authority: None,
             version: if version == 0 {
@@ -95,15 +117,20 @@ impl RequestHead {
                 Version::Http11
             },
         };
-        head.split_target(target, &whole)?;
-        head.check_host()?;
+        head.split_target(target, bytes)?;
+        head.check_host(bytes)?;
         if head.fields.chunked && head.version == Version::Http10 {
             return Err(HeadError::Field {
                 name: "transfer-encoding",
                 reason: "does not exist in HTTP/1.0",
             });
         }
-        Ok(head)
+        Ok(Some((head, end)))
+    }
+
+    fn with_bytes(mut self, bytes: BytesMut) -> Self {
+        self.fields.bytes = bytes.freeze();
+        self
     }
 
     /// The method.
@@ -200,8 +227,10 @@ impl RequestHead {
     }
 
     fn text(&self, span: Span) -> &str {
-        // Methods and targets were checked to be ASCII; a host that is not text is no host.
-        std::str::from_utf8(span.slice(&self.fields.bytes)).unwrap_or_default()
+        let text = span.slice(&self.fields.bytes);
+        // SAFETY: every span that is read as text was checked to be ASCII when the head was parsed: the method is a token, of the
+        // target each byte is printable, and of the host each one is in `HOST_BYTES`.
+        unsafe { std::str::from_utf8_unchecked(text) }
     }
 
     /// Origin form, absolute form or, for OPTIONS, `*` (RFC 9112 section 3.2).
@@ -240,14 +269,13 @@ impl RequestHead {
             path
         };
         self.target = Span::of(whole, path.as_bytes());
-        self.query = path
-            .find('?')
+        self.query = memchr::memchr(b'?', path.as_bytes())
             .map(|at| Span::of(whole, &path.as_bytes()[at + 1..]));
         Ok(())
     }
 
     /// Exactly one valid `Host` in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112 section 3.2).
-    fn check_host(&self) -> Result<(), HeadError> {
+    fn check_host(&self, whole: &[u8]) -> Result<(), HeadError> {
         let field = |reason| {
             Err(HeadError::Field {
                 name: "host",
@@ -259,14 +287,30 @@ impl RequestHead {
             (0 | 1, _) => {}
             _ => return field("stands more than once"),
         }
-        let valid =
-            |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
-        match self.fields.host.map(|span| span.slice(&self.fields.bytes)) {
+        let valid = |byte: &u8| HOST_BYTES[usize::from(*byte)];
+        match self.fields.host.map(|span| span.slice(whole)) {
             Some(host) if !host.iter().all(valid) => field("holds a byte that no host has"),
             _ => Ok(()),
         }
     }
 }
+
+/// What a host, in brackets or not, and its port are made of (RFC 3986 section 3.2.2).
+const HOST_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        bytes[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~:[]%!$&'()*+,;=";
+    let mut at = 0;
+    while at < others.len() {
+        bytes[others[at] as usize] = true;
+        at += 1;
+    }
+    bytes
+};
 
 impl Method {
     fn from_token(token: &str) -> Result<Self, HeadError> {
@@ -444,6 +488,17 @@ mod tests {
             let head = RequestHead::take(&mut buffer, &mut scanned, &HeadLimits::default());
             let head = head.expect("valid").expect("whole");
             prop_assert_eq!(&head.bytes()[..], TYPICAL.as_bytes());
+        }
+
+        #[test]
+        fn what_is_text_is_ascii(method in "[A-Z!~é]{1,5}", target in "/[a-zé\u{80}?:/]{0,9}", host in "[a-z.é\u{7f}]{0,9}") {
+            let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            if let Ok(Some(head)) = take(&head) {
+                let host = head.host().unwrap_or_default();
+                for text in [head.method_str(), head.target(), head.path(), head.query().unwrap_or_default(), host] {
+                    prop_assert!(text.as_bytes().is_ascii());
+                }
+            }
         }
 
         #[test]

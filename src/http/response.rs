@@ -5,7 +5,9 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 
 use super::Method;
-use super::fields::{Fields, HeadError, HeadLimits, Span, Version, check_lines, find_end, refused};
+use super::fields::{
+    Fields, HeadError, HeadLimits, Span, Version, check_lines, end_of_parsed, find_end, refused,
+};
 use crate::limits::HEADERS_MAX;
 
 /// How a response's body is framed (RFC 9112 section 6.3).
@@ -39,23 +41,44 @@ impl ResponseHead {
         request: Method,
         limits: &HeadLimits,
     ) -> Result<Option<Self>, HeadError> {
+        // As in a request's head.
+        if *scanned == 0
+            && let Ok(Some((head, end))) = Self::parse(buffer, request, limits, false)
+        {
+            return Ok(Some(head.with_bytes(buffer.split_to(end))));
+        }
         let Some(end) = find_end(buffer, scanned, limits)? else {
             return Ok(None);
         };
         *scanned = 0;
-        let bytes = buffer.split_to(end).freeze();
-        Self::parse(bytes, request, limits).map(Some)
+        let parsed = Self::parse(&buffer[..end], request, limits, true)?;
+        let bytes = buffer.split_to(end);
+        Ok(parsed.map(|(head, _)| head.with_bytes(bytes)))
     }
 
-    fn parse(bytes: Bytes, request: Method, limits: &HeadLimits) -> Result<Self, HeadError> {
+    /// As [`super::RequestHead::parse`].
+    fn parse(
+        bytes: &[u8],
+        request: Method,
+        limits: &HeadLimits,
+        whole: bool,
+    ) -> Result<Option<(Self, usize)>, HeadError> {
         let mut storage = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let bound = limits.headers.min(HEADERS_MAX);
         let mut response = httparse::Response::new(&mut []);
-        let whole = bytes.clone();
         let parsed = httparse::ParserConfig::default()
-            .parse_response_with_uninit_headers(&mut response, &whole, &mut storage[..bound])
-            .map_err(|error| refused(&whole, error, limits))?;
-        check_lines(&whole, response.headers, &parsed)?;
+            .parse_response_with_uninit_headers(&mut response, bytes, &mut storage[..bound])
+            .map_err(|error| refused(bytes, error, limits))?;
+        let end = match whole {
+            true => {
+                check_lines(bytes, response.headers, &parsed)?;
+                bytes.len()
+            }
+            false => match end_of_parsed(bytes, response.headers, &parsed, limits) {
+                Some(end) => end,
+                None => return Ok(None),
+            },
+        };
         let (Some(status), Some(version)) = (response.code, response.version) else {
             return Err(HeadError::Malformed {
                 part: "start line",
@@ -71,10 +94,8 @@ impl ResponseHead {
         let reason = response
             .reason
             .filter(|reason| !reason.is_empty())
-            .map_or(Span::default(), |reason| {
-                Span::of(&whole, reason.as_bytes())
-            });
-        let fields = Fields::read(bytes, response.headers, &whole)?;
+            .map_or(Span::default(), |reason| Span::of(bytes, reason.as_bytes()));
+        let fields = Fields::read(response.headers, bytes)?;
         let version = if version == 0 {
             Version::Http10
         } else {
@@ -94,13 +115,19 @@ impl ResponseHead {
                 .content_length
                 .map_or(ResponseFraming::UntilClose, ResponseFraming::Length),
         };
-        Ok(Self {
+        let head = Self {
             fields,
             status,
             reason,
             version,
             framing,
-        })
+        };
+        Ok(Some((head, end)))
+    }
+
+    fn with_bytes(mut self, bytes: BytesMut) -> Self {
+        self.fields.bytes = bytes.freeze();
+        self
     }
 
     /// The status code.

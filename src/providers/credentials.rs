@@ -1,6 +1,7 @@
 //! Where each provider looks for its key (spec: data plane 1.3 and 3.3, providers 2).
 
 use super::table::Slug;
+use crate::http::is_name;
 
 /// A header that carries a key: its name and what stands before the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +56,7 @@ impl Slug {
             Self::Custom => &[b"x-api-key", b"api-key", b"x-goog-api-key"],
             _ => &[],
         };
-        name.eq_ignore_ascii_case(AUTHORIZATION)
-            || own.iter().any(|header| name.eq_ignore_ascii_case(header))
+        is_name(name, AUTHORIZATION) || own.iter().any(|header| is_name(name, header))
     }
 
     /// Whether `?key=` carries this provider's key.
@@ -69,11 +69,11 @@ impl Slug {
     pub fn moved<'a>(self, rest: &str, name: &[u8], value: &'a [u8]) -> Option<(Slot, &'a [u8])> {
         match self {
             Self::AwsBedrock if is_mantle_messages(rest) => {
-                let key = bearer(value).filter(|_| name.eq_ignore_ascii_case(b"authorization"))?;
+                let key = bearer(value).filter(|_| is_name(name, b"authorization"))?;
                 Some((self.slot(rest), key))
             }
             // The Anthropic SDK against x.ai.
-            Self::Grok if name.eq_ignore_ascii_case(b"x-api-key") => Some((BEARER, value)),
+            Self::Grok if is_name(name, b"x-api-key") => Some((BEARER, value)),
             _ => None,
         }
     }

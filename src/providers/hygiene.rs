@@ -3,13 +3,15 @@
 
 use std::borrow::Cow;
 
+use crate::http::is_name;
+
 /// Whether a request header goes up to the provider. The framing, the host and the accepted codings are written anew.
 pub fn goes_up(name: &[u8]) -> bool {
     match name.len() {
-        4 => !name.eq_ignore_ascii_case(b"host"),
-        6 => !name.eq_ignore_ascii_case(b"expect"),
-        14 if name.eq_ignore_ascii_case(b"content-length") => false,
-        16 if name.eq_ignore_ascii_case(b"x-fal-target-url") => false,
+        4 => !is_name(name, b"host"),
+        6 => !is_name(name, b"expect"),
+        14 if is_name(name, b"content-length") => false,
+        16 if is_name(name, b"x-fal-target-url") => false,
         _ => match name.first() {
             Some(b'c' | b'C') => !begins(name, b"cf-"),
             Some(b'x' | b'X') => !begins(name, b"x-forwarded-"),
@@ -21,8 +23,8 @@ pub fn goes_up(name: &[u8]) -> bool {
 /// Whether a response header goes down to the client. The framing is written anew.
 pub fn goes_down(name: &[u8]) -> bool {
     match name.len() {
-        10 => !name.eq_ignore_ascii_case(b"set-cookie"),
-        14 => !name.eq_ignore_ascii_case(b"content-length"),
+        10 => !is_name(name, b"set-cookie"),
+        14 => !is_name(name, b"content-length"),
         _ => !begins(name, b"cf-aig-"),
     }
 }
@@ -44,7 +46,7 @@ pub fn without_access_cookie(value: &[u8]) -> Cow<'_, [u8]> {
 
 fn begins(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        .is_some_and(|start| is_name(start, prefix))
 }
 
 #[cfg(test)]
