@@ -58,6 +58,7 @@ pub struct Record {
 
 impl Record {
     /// Of a request about which nothing more is known.
+    #[inline]
     pub fn new(id: Id, client: IpAddr) -> Self {
         Self {
             id,

@@ -127,16 +127,22 @@ async fn connection(
     outgoing: &Outgoing,
     settle: &mut Settle<'_>,
 ) -> Result<(Box<Connection>, Slot, bool), Failure> {
-    let begin = Instant::now();
-    let patience = bounded(settings.clocks.connect, outgoing.until);
     let key = PoolKey {
         origin: outgoing.origin.clone(),
         generation: settings.generation,
     };
-    let checkout = match thread.pool.at_once(&key) {
+    let at_once = thread.pool.at_once(&key);
+    if let Some(Checkout::Warm(connection, slot)) = at_once {
+        bump(&thread.counters.reuses, 1);
+        return Ok((connection, slot, true));
+    }
+    let begin = Instant::now();
+    let patience = bounded(settings.clocks.connect, outgoing.until);
+    let checkout = match at_once {
         Some(checkout) => Ok(checkout),
         None => {
-            let checkout = thread.pool.checkout(&key, patience).await;
+            // Boxed, as below.
+            let checkout = Box::pin(thread.pool.checkout(&key, patience)).await;
             thread.counters.queued.add(begin.elapsed());
             checkout
         }

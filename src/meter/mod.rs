@@ -226,7 +226,7 @@ impl Take for Reader {
 /// Reads a whole body; tells whether it is malformed.
 fn read_body(body: &[u8]) -> (Reading, bool) {
     let mut reading = Reading::default();
-    if plain::read(body).is_some_and(|stated| reading.take(&stated)) {
+    if reading.take(body) {
         return (reading, false);
     }
     let is_empty = body.trim_ascii().is_empty();

@@ -9,14 +9,6 @@ use memchr::{memchr, memchr2};
 use super::counts::{Count, Counts, Member, Part};
 use super::scan::{depth, member_value};
 
-/// What an ordinary answer states.
-pub(super) struct Stated<'a> {
-    /// What its usage object counts.
-    pub counts: Counts,
-    /// The model that answered.
-    pub model: &'a str,
-}
-
 /// Prepared once: that takes longer than a search.
 struct Finders {
     usage: Finder<'static>,
@@ -30,12 +22,12 @@ static FINDERS: LazyLock<Finders> = LazyLock::new(|| Finders {
     message: Finder::new(b"\"message_"),
 });
 
-/// `None`: not sure.
-pub(super) fn read(body: &[u8]) -> Option<Stated<'_>> {
+/// Fills `counts` with what an ordinary answer counts, and gives the model that answered. `None`: not sure.
+pub(super) fn read<'a>(body: &'a [u8], counts: &mut Counts) -> Option<&'a str> {
     let finders = &*FINDERS;
     let usage = only(&finders.usage, body)?;
     let value = member_value(body[usage..].strip_prefix(b"\"usage\"")?)?;
-    let (counts, behind) = read_counts(value.trim_ascii_start())?;
+    let behind = read_usage(value.trim_ascii_start(), counts)?;
     if body.first() != Some(&b'{') || !closes_once(behind) {
         return None;
     }
@@ -51,10 +43,7 @@ pub(super) fn read(body: &[u8]) -> Option<Stated<'_>> {
     };
     let name = member_value(&body[model + b"\"model\"".len()..])?.trim_ascii_start();
     let name = text(name.strip_prefix(b"\"")?)?;
-    (is_top && !name.is_empty()).then_some(Stated {
-        counts,
-        model: name,
-    })
+    (is_top && !name.is_empty()).then_some(name)
 }
 
 /// Where the pattern stands, if it does so once. A quote inside a JSON string is escaped, so that no text is found.
@@ -108,140 +97,116 @@ fn end_of_text(quoted: &[u8]) -> Option<usize> {
     Some(quoted.len() - rest.len() + at)
 }
 
-/// Reads the object at the front of `json`, and gives what stands behind it.
-fn read_counts(json: &[u8]) -> Option<(Counts, &[u8])> {
-    let mut reader = Reader {
-        rest: json,
-        nested: 0,
-        counts: Counts::default(),
-    };
-    reader.object(Some(Part::Usage))?;
-    let object = &json[..json.len() - reader.rest.len()];
+/// Reads the usage object at the front of `json`, and gives what stands behind it.
+fn read_usage<'a>(json: &'a [u8], counts: &mut Counts) -> Option<&'a [u8]> {
+    let behind = object(json, Some(Part::Usage), counts, NESTED_MAX)?;
     // With an escape in it a key may be another than it seems, and a text end elsewhere.
-    let is_sure = memchr(b'\\', object).is_none();
-    is_sure.then_some((reader.counts, reader.rest))
-}
-
-/// Reads an object of whole numbers, plain texts and of such objects, as usage mostly is.
-struct Reader<'a> {
-    rest: &'a [u8],
-    nested: usize,
-    counts: Counts,
+    let is_sure = memchr(b'\\', &json[..json.len() - behind.len()]).is_none();
+    is_sure.then_some(behind)
 }
 
 /// Usage has objects within its object; some put lists into these, which are not read here.
 const NESTED_MAX: usize = 4;
 
-impl Reader<'_> {
-    /// An object whose members count, or one whose do not.
-    fn object(&mut self, part: Option<Part>) -> Option<()> {
-        self.take(b'{')?;
-        self.nested += 1;
-        if self.nested > NESTED_MAX {
+/// Reads an object of whole numbers, plain texts and of such objects, as usage mostly is; of a `part`, its members count. Gives
+/// what stands behind it.
+fn object<'a>(
+    json: &'a [u8],
+    part: Option<Part>,
+    counts: &mut Counts,
+    nested: usize,
+) -> Option<&'a [u8]> {
+    let mut rest = skip_space(json.strip_prefix(b"{")?);
+    if let [b'}', behind @ ..] = rest {
+        return Some(behind);
+    }
+    loop {
+        let (key, behind) = split_text(rest)?;
+        let member = part.and_then(|part| part.member(key));
+        let [b':', value @ ..] = skip_space(behind) else {
+            return None;
+        };
+        rest = skip_space(read_value(skip_space(value), member, counts, nested)?);
+        match rest {
+            [b',', behind @ ..] => rest = skip_space(behind),
+            [b'}', behind @ ..] => return Some(behind),
+            _ => return None,
+        }
+    }
+}
+
+#[inline]
+fn read_value<'a>(
+    json: &'a [u8],
+    member: Option<Member>,
+    counts: &mut Counts,
+    nested: usize,
+) -> Option<&'a [u8]> {
+    let mut count = None;
+    let behind = match *json.first()? {
+        digit @ b'0'..=b'9' => {
+            let (value, behind) = number(digit, &json[1..])?;
+            count = Some(value);
+            behind
+        }
+        b'{' => {
+            let part = match member {
+                Some(Member::Part(part)) => Some(part),
+                _ => None,
+            };
+            part.inspect(|part| counts.begin(*part));
+            let behind = object(json, part, counts, nested.checked_sub(1)?)?;
+            if part.is_some() {
+                return Some(behind);
+            }
+            behind
+        }
+        b'"' => split_text(json)?.1,
+        b'n' => json.strip_prefix(b"null")?,
+        b't' => json.strip_prefix(b"true")?,
+        b'f' => json.strip_prefix(b"false")?,
+        _ => return None,
+    };
+    match member {
+        Some(Member::Count(place)) => counts.set(place, count),
+        Some(Member::Part(part)) => counts.begin(part),
+        Some(Member::Iterations) => return None,
+        None => {}
+    }
+    Some(behind)
+}
+
+/// A whole number by its first digit and what follows it; `None` for leading zeros, fractions, and what could overflow.
+#[inline]
+fn number(first: u8, rest: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = u64::from(first - b'0');
+    let (mut behind, mut left) = (rest, 18);
+    while let [digit @ b'0'..=b'9', others @ ..] = behind {
+        left -= 1;
+        if first == b'0' || left == 0 {
             return None;
         }
-        if self.peek()? != b'}' {
-            loop {
-                let key = self.text()?;
-                let member = part.and_then(|part| part.member(key));
-                self.peek()?;
-                self.take(b':')?;
-                self.value(member)?;
-                match self.peek()? {
-                    b',' => self.take(b',')?,
-                    _ => break,
-                }
-                self.peek()?;
-            }
-        }
-        self.take(b'}')?;
-        self.nested -= 1;
-        Some(())
+        value = value * 10 + u64::from(digit - b'0');
+        behind = others;
     }
+    let is_whole = !matches!(behind.first(), Some(b'.' | b'e' | b'E') | None);
+    is_whole.then_some((value, behind))
+}
 
-    #[inline]
-    fn value(&mut self, member: Option<Member>) -> Option<()> {
-        let mut count = None;
-        match self.peek()? {
-            b'0'..=b'9' => count = Some(self.number()?),
-            b'{' => {
-                if let Some(Member::Part(part)) = member {
-                    self.counts.begin(part);
-                    return self.object(Some(part));
-                }
-                self.object(None)?;
-            }
-            b'"' => {
-                self.text()?;
-            }
-            b'n' => self.literal(b"null")?,
-            b't' => self.literal(b"true")?,
-            b'f' => self.literal(b"false")?,
-            _ => return None,
-        }
-        match member {
-            Some(Member::Count(place)) => self.counts.set(place, count),
-            Some(Member::Part(part)) => self.counts.begin(part),
-            Some(Member::Iterations) => return None,
-            None => {}
-        }
-        Some(())
-    }
+/// What stands between two quotes, where it has no escapes, and what stands behind it.
+#[inline]
+fn split_text(json: &[u8]) -> Option<(&[u8], &[u8])> {
+    let quoted = json.strip_prefix(b"\"")?;
+    let (text, behind) = quoted.split_at_checked(end_of_text(quoted)?)?;
+    Some((text, behind.get(1..)?))
+}
 
-    #[inline]
-    fn number(&mut self) -> Option<u64> {
-        let digits = self.rest;
-        let mut sum = u64::from(digits[0] - b'0');
-        let mut length = 1;
-        loop {
-            match *digits.get(length)? {
-                digit @ b'0'..=b'9' => {
-                    sum = sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-                }
-                b'.' | b'e' | b'E' => return None,
-                _ => break,
-            }
-            length += 1;
-        }
-        self.rest = &digits[length..];
-        // No leading zeros, and no overflow.
-        (length == 1 || digits[0] != b'0' && length < 19).then_some(sum)
+#[inline]
+fn skip_space(mut json: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] = json {
+        json = rest;
     }
-
-    /// What stands between two quotes, where it has no escapes.
-    #[inline]
-    fn text(&mut self) -> Option<&[u8]> {
-        self.take(b'"')?;
-        let (text, behind) = self.rest.split_at(end_of_text(self.rest)?);
-        self.rest = &behind[1..];
-        Some(text)
-    }
-
-    fn literal(&mut self, word: &[u8]) -> Option<()> {
-        self.rest = self.rest.strip_prefix(word)?;
-        Some(())
-    }
-
-    #[inline]
-    fn take(&mut self, byte: u8) -> Option<()> {
-        match self.rest.split_first() {
-            Some((first, rest)) if *first == byte => self.rest = rest,
-            _ => return None,
-        }
-        Some(())
-    }
-
-    /// The next byte that is no white space.
-    #[inline]
-    fn peek(&mut self) -> Option<u8> {
-        loop {
-            match self.rest.split_first()? {
-                (byte, _) if *byte > b' ' => return Some(*byte),
-                (b' ' | b'\t' | b'\r' | b'\n', rest) => self.rest = rest,
-                _ => return None,
-            }
-        }
-    }
+    json
 }
 
 #[cfg(test)]
@@ -254,11 +219,8 @@ mod tests {
     fn agree(body: &str) -> bool {
         let mut careful = Reading::default();
         careful.observe(body.as_bytes()).expect("valid JSON");
-        let Some(stated) = read(body.as_bytes()) else {
-            return false;
-        };
         let mut quick = Reading::default();
-        if !quick.take(&stated) {
+        if !quick.take(body.as_bytes()) {
             return false;
         }
         assert_eq!(quick.finish(), careful.finish(), "{body}");
@@ -310,7 +272,8 @@ mod tests {
             r#"{"model":"m","usage":{"prompt_tokens":1}} x"#,
             r#"{"model":"m","usage":{"prompt_tokens":1}}}"#,
         ] {
-            assert!(read(broken.as_bytes()).is_none(), "{broken}");
+            let mut counts = Counts::default();
+            assert!(read(broken.as_bytes(), &mut counts).is_none(), "{broken}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::counts::{Count, Counts};
 use super::node::Node;
-use super::plain::Stated;
+use super::plain;
 
 /// Tokens of one answer. `input` includes what was cached or written to a cache, `output` includes reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,14 +43,16 @@ impl Reading {
         Ok(())
     }
 
-    /// Takes note of an ordinary answer; false where it states no counts.
-    pub fn take(&mut self, stated: &Stated<'_>) -> bool {
-        let usage = from_counts(&stated.counts);
-        if usage.is_some() {
-            self.usage = usage;
-            self.set_model(stated.model);
-        }
-        usage.is_some()
+    /// Takes note of a body by the short way; false where that is not sure.
+    pub fn take(&mut self, body: &[u8]) -> bool {
+        let mut counts = Counts::default();
+        let model = plain::read(body, &mut counts);
+        let (Some(model), Some(usage)) = (model, from_counts(&counts)) else {
+            return false;
+        };
+        self.usage = Some(usage);
+        self.set_model(model);
+        true
     }
 
     /// Takes note of a usage object that was found apart from its document.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use quanta::Instant;
 
-use super::deadlines::{OnExpiry, every_second};
+use super::deadlines::every_second;
 use super::http1::Connection;
 use super::origin::Origin;
 use crate::limits::{POOL_RETRY, POOL_WAITERS_MAX};
@@ -23,7 +23,7 @@ pub struct PoolLimits {
     pub per_origin: usize,
     /// The same over the pools of all threads.
     pub per_origin_total: usize,
-    /// How long an unused connection is kept; below what providers keep theirs, so that they seldom close first.
+    /// How long an unused connection is kept, give or take a second; below what providers keep theirs, so that they seldom close first.
     pub idle: Duration,
 }
 
@@ -53,15 +53,22 @@ pub struct Pool {
     limits: PoolLimits,
     occupancy: Arc<Occupancy>,
     waits: Cell<u64>,
+    /// When idle connections were last looked at.
+    swept: Cell<Instant>,
 }
 
 struct Shelf {
-    /// Boxed: they move between here and a request, and a pointer is all that is copied.
-    #[allow(clippy::vec_box)]
-    idle: Vec<Box<Connection>>,
+    idle: Vec<Idle>,
     open: usize,
     waiting: VecDeque<(u64, Waker)>,
     everywhere: Arc<Occupied>,
+}
+
+struct Idle {
+    /// Boxed: it moves between here and a request, and a pointer is all that is copied.
+    connection: Box<Connection>,
+    /// The last sweep before it came back: no clock is read and no deadline set for each request.
+    since: Instant,
 }
 
 /// What a request gets from the pool.
@@ -125,6 +132,7 @@ impl Pool {
             limits,
             occupancy,
             waits: Cell::new(0),
+            swept: Cell::new(Instant::now()),
         });
         let swept = Rc::downgrade(&pool);
         every_second(move || match swept.upgrade() {
@@ -181,9 +189,8 @@ impl Pool {
         };
         let mut unfit = Vec::new();
         let mut warm = None;
-        while let Some(mut connection) = shelf.idle.pop() {
+        while let Some(Idle { mut connection, .. }) = shelf.idle.pop() {
             if is_quiet(&mut connection) {
-                connection.transport().disarm_deadline();
                 warm = Some(connection);
                 break;
             }
@@ -252,11 +259,16 @@ impl Pool {
 
     fn sweep(&self) {
         let mut unfit = Vec::new();
+        let now = Instant::now();
+        self.swept.set(now);
         let mut shelves = self.shelves.borrow_mut();
         for shelf in shelves.values_mut() {
             let mut index = 0;
             while index < shelf.idle.len() {
-                if shelf.is_wanted_elsewhere() || !is_quiet(&mut shelf.idle[index]) {
+                let wanted = shelf.is_wanted_elsewhere();
+                let idle = &mut shelf.idle[index];
+                let old = now.saturating_duration_since(idle.since) >= self.limits.idle;
+                if wanted || old || !is_quiet(&mut idle.connection) {
                     unfit.push(shelf.idle.remove(index));
                     shelf.closed();
                 } else {
@@ -282,7 +294,8 @@ impl Pool {
             };
             let unwanted = match connection {
                 Some(connection) if !shelf.is_wanted_elsewhere() => {
-                    shelf.idle.push(connection);
+                    let since = self.swept.get();
+                    shelf.idle.push(Idle { connection, since });
                     None
                 }
                 connection => {
@@ -356,9 +369,6 @@ impl Slot {
         if !connection.reusable() || !is_quiet(&mut connection) {
             return;
         }
-        connection
-            .transport()
-            .arm_deadline(self.pool.limits.idle, OnExpiry::ShutBoth);
         self.returned = true;
         self.pool.release(&self.key, Some(connection));
     }

@@ -73,7 +73,8 @@ impl Rounds {
         self.0 = if waited { 0 } else { self.0 + 1 };
         if self.0 >= ROUNDS_AT_ONCE {
             self.0 = 0;
-            monoio::time::sleep(ROUNDS_PAUSE).await;
+            // Boxed: a timer is aligned to two lines of the cache, and with it would be every future that may wait here.
+            Box::pin(monoio::time::sleep(ROUNDS_PAUSE)).await;
         }
     }
 }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use monoio::buf::IoVecBuf;
+use monoio::buf::{IoBuf, IoVecBuf};
 use monoio::io::{
     AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable,
 };
@@ -159,13 +159,18 @@ impl Transport {
 
     /// Writes `head` and then `body` with one system call where the body is worth not copying.
     pub async fn write_message(&mut self, mut head: Vec<u8>, body: Bytes) -> io::Result<()> {
-        if body.is_empty() {
-            return self.write(Bytes::from(head)).await;
-        }
         if self.tls.is_some() || body.len() <= COALESCED_WRITE {
             head.extend_from_slice(&body);
-            return self.write(Bytes::from(head)).await;
+            if self.tls.is_some() {
+                head = encrypt_slice(&self.tls, &head)?;
+            }
+            return write_all(&mut self.writer, head).await.0;
         }
+        // Boxed: most messages do not need its room.
+        Box::pin(self.write_pair(head, body)).await
+    }
+
+    async fn write_pair(&mut self, head: Vec<u8>, body: Bytes) -> io::Result<()> {
         let pair = Pair::new(Bytes::from(head), body);
         let (written, pair) = self.writer.writev(pair).await;
         let written = written?;
@@ -185,13 +190,12 @@ impl Transport {
     /// Writes a buffer that was read from the other connection and returns it for reuse: the relay's inner step.
     pub async fn relay(&mut self, buffer: BytesMut) -> io::Result<BytesMut> {
         if self.tls.is_some() {
-            let wire = self.seal_slice(&buffer)?;
-            self.write_raw(wire).await?;
+            let wire = encrypt_slice(&self.tls, &buffer)?;
+            write_all(&mut self.writer, wire).await.0?;
             return Ok(buffer);
         }
-        let (result, buffer) = self.writer.write_all(buffer).await;
-        result?;
-        Ok(buffer)
+        let (result, buffer) = write_all(&mut self.writer, buffer).await;
+        result.map(|()| buffer)
     }
 
     /// Reading and writing at once: the two sides of one connection for a caller that polls both.
@@ -242,19 +246,12 @@ impl Transport {
     fn seal(&self, plain: Bytes) -> io::Result<Bytes> {
         match &self.tls {
             None => Ok(plain),
-            Some(_) => self.seal_slice(&plain),
-        }
-    }
-
-    fn seal_slice(&self, plain: &[u8]) -> io::Result<Bytes> {
-        match &self.tls {
-            None => Ok(Bytes::copy_from_slice(plain)),
-            Some(tls) => encrypt(&mut tls.borrow_mut(), plain),
+            Some(_) => encrypt_slice(&self.tls, &plain).map(Bytes::from),
         }
     }
 
     async fn write_raw(&mut self, wire: Bytes) -> io::Result<()> {
-        self.writer.write_all(wire).await.0.map(drop)
+        write_all(&mut self.writer, wire).await.0
     }
 
     fn poll_read_raw(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
@@ -330,10 +327,10 @@ impl Writing<'_> {
     pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
         let wire = match self.tls {
             None => bytes,
-            Some(tls) => encrypt(&mut tls.borrow_mut(), &bytes)?,
+            Some(tls) => encrypt(&mut tls.borrow_mut(), &bytes).map(Bytes::from)?,
         };
         *self.unfinished = true;
-        let result = self.writer.write_all(wire).await.0.map(drop);
+        let result = write_all(self.writer, wire).await.0;
         *self.unfinished = false;
         result
     }
@@ -396,9 +393,40 @@ fn drain(session: &mut rustls::Connection, plain: &mut BytesMut) -> io::Result<b
     }
 }
 
-fn encrypt(session: &mut rustls::Connection, plain: &[u8]) -> io::Result<Bytes> {
+/// Writes all of `buffer`, mostly with one call.
+async fn write_all<B: IoBuf>(writer: &mut WriteHalf, buffer: B) -> (io::Result<()>, B) {
+    let whole = buffer.bytes_init();
+    let (result, buffer) = writer.write(buffer).await;
+    match result {
+        Ok(written) if written == whole => (Ok(()), buffer),
+        Ok(0) => (Err(io::ErrorKind::WriteZero.into()), buffer),
+        Ok(written) => {
+            // Boxed: few writes fill the socket.
+            let rest = Box::pin(writer.write_all(buffer.slice(written..)));
+            let (result, rest) = rest.await;
+            (result.map(drop), rest.into_inner())
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            let (result, buffer) = Box::pin(writer.write_all(buffer)).await;
+            (result.map(drop), buffer)
+        }
+        Err(error) => (Err(error), buffer),
+    }
+}
+
+fn encrypt_slice(
+    tls: &Option<Box<RefCell<rustls::Connection>>>,
+    plain: &[u8],
+) -> io::Result<Vec<u8>> {
+    match tls {
+        None => Ok(plain.to_vec()),
+        Some(tls) => encrypt(&mut tls.borrow_mut(), plain),
+    }
+}
+
+fn encrypt(session: &mut rustls::Connection, plain: &[u8]) -> io::Result<Vec<u8>> {
     session.writer().write_all(plain)?;
-    take_outgoing(session).map(Bytes::from)
+    take_outgoing(session)
 }
 
 fn take_outgoing(session: &mut rustls::Connection) -> io::Result<Vec<u8>> {
@@ -464,7 +492,10 @@ impl Pair {
         let [first, second] = self.parts;
         let of_first = written.min(first.len());
         let of_second = (written - of_first).min(second.len());
-        [first.slice(of_first..), second.slice(of_second..)]
+        [
+            Bytes::slice(&first, of_first..),
+            Bytes::slice(&second, of_second..),
+        ]
     }
 }
 
