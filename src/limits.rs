@@ -152,12 +152,82 @@ pub const EVENT_ID_MAX: usize = 256;
 /// Records of one thread that may wait for the writer: a tenth of a second of a thread at its busiest, five times its pause.
 pub const RECORDS_MAX: usize = 16_384;
 
+/// Bytes of each body kept for its log entry: two of them make the largest entry that is stored (control plane 3.7).
+pub const CAPTURED_BYTES_MAX: usize = 5 << 20;
+/// Pieces of one kept body: a long answer of small events.
+pub const CAPTURED_PIECES_MAX: usize = 65_536;
+/// Entries of a request's metadata that are kept (data plane 2.3).
+pub const METADATA_ENTRIES_MAX: usize = 5;
+/// Bytes of a header that a log entry tells: user agents are seldom longer than 200.
+pub const LOGGED_HEADER_MAX: usize = 512;
+
 // --- telemetry ---
 
 /// Bytes of access lines written at once.
 pub const WRITER_BATCH_BYTES: usize = 256 * 1024;
 /// How long the writer sleeps when the rings are empty: an access line is seldom later than this.
 pub const WRITER_PAUSE: Duration = Duration::from_millis(20);
+
+/// Log entries that may wait for their writer: two seconds at its fastest. Beyond it entries are counted and dropped.
+pub const LOG_QUEUE_MAX: usize = 32_768;
+/// Bytes of bodies that may wait with them; beyond it an entry goes without its bodies.
+pub const LOG_QUEUE_BYTES_MAX: usize = 128 << 20;
+/// Log entries of one transaction.
+pub const LOG_BATCH_MAX: usize = 4096;
+/// How long the first entry of a transaction waits for others.
+pub const LOG_BATCH_WAIT: Duration = Duration::from_millis(100);
+/// How long a failed transaction waits before it is tried again.
+pub const LOG_RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How long a lock that somebody else holds on a segment is waited for.
+pub const LOG_BUSY_WAIT: Duration = Duration::from_secs(2);
+/// Bytes of a segment of logs, after which a new one begins.
+pub const SEGMENT_BYTES_MAX: u64 = 2 << 30;
+/// As many segments share the disk that logs may take, so that dropping one gives back a small part only.
+pub const SEGMENTS_OF_DISK: u64 = 8;
+/// Smallest size at which a new segment begins.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 20;
+/// How often retention is looked after.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+/// Rows that one step of a retention by count deletes: some milliseconds of work between two batches.
+pub const RETENTION_ROWS: u64 = 8192;
+/// Names (models, paths, user agents ...) of a segment that the writer knows by heart.
+pub const NAMES_MAX: usize = 65_536;
+/// How far the wall clock may be ahead of the newest entry before it is doubted, milliseconds.
+pub const CLOCK_AHEAD_MAX: u64 = 24 * 3600 * 1000;
+/// How far it may be behind, milliseconds.
+pub const CLOCK_BEHIND_MAX: u64 = 3600 * 1000;
+/// How long a doubtful wall clock must go on before it is believed.
+pub const CLOCK_DOUBT: Duration = Duration::from_secs(60);
+/// Disk that logs may take where nothing is set, and the part of the volume that it may be at most (resolutions 33).
+pub const LOG_DISK_DEFAULT: u64 = 20 << 30;
+/// See [`LOG_DISK_DEFAULT`], percent.
+pub const LOG_DISK_PERCENT: u64 = 20;
+/// The least disk that logs may be given: some segments of the smallest size.
+pub const LOG_DISK_MIN: u64 = 32 << 20;
+/// Days after which log entries go where nothing is set (resolutions 33).
+pub const LOG_DAYS_DEFAULT: u32 = 30;
+/// Days after which their bodies go where nothing is set (resolutions 33).
+pub const LOG_BODY_DAYS_DEFAULT: u32 = 7;
+/// How long the end of the program waits for the writer of logs.
+pub const LOG_STOP_WAIT: Duration = Duration::from_secs(5);
+/// Threads that read logs.
+pub const LOG_READERS: usize = 2;
+/// Questions about logs that may wait for a reader.
+pub const LOG_QUESTIONS_MAX: usize = 64;
+/// How long one question may take: what is open for longer keeps the write-ahead log from being emptied.
+pub const LOG_QUESTION_WAIT: Duration = Duration::from_secs(20);
+/// Segments that a reader keeps open.
+pub const READER_SEGMENTS_MAX: usize = 16;
+/// Filters of one query of logs.
+pub const LOG_FILTERS_MAX: usize = 32;
+/// Values of one filter.
+pub const LOG_FILTER_VALUES_MAX: usize = 256;
+/// Counts of closed segments that readers remember.
+pub const LOG_COUNTS_MAX: usize = 4096;
+/// Bytes of a body that are shown and searched as its head (control plane 3.4).
+pub const LOG_HEAD_BYTES: usize = 5000;
+/// Bytes of a stored body once it is decompressed; a kept body with what redaction may add.
+pub const LOG_BODY_BYTES_MAX: usize = 2 * CAPTURED_BYTES_MAX;
 
 /// Questions of data threads that may wait for control; each is asked again by a later request.
 pub const ASKS_MAX: usize = 64;

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use quanta::Instant;
 
+use crate::limits::{CAPTURED_BYTES_MAX, CAPTURED_PIECES_MAX};
 use crate::meter::Usage;
 
 /// One request, as logged.
@@ -52,8 +54,12 @@ pub struct Record {
     pub attempts: u8,
     /// Whether the connection used had served before.
     pub reused: bool,
+    /// The provider's address, once there was a connection.
+    pub upstream: Option<SocketAddr>,
     /// Where the time went.
     pub timings: Timings,
+    /// What its log entry says beyond this; `None`: none is to be written.
+    pub log: Option<Box<Logged>>,
 }
 
 impl Record {
@@ -80,8 +86,110 @@ impl Record {
             response_bytes: 0,
             attempts: 0,
             reused: false,
+            upstream: None,
             timings: Timings::default(),
+            log: None,
         }
+    }
+}
+
+/// What only a log entry tells of a request.
+#[derive(Debug, Clone, Default)]
+pub struct Logged {
+    /// The trace id that the client sent; else the record's own id stands for it.
+    pub event_id: Option<Box<str>>,
+    /// Metadata: a flat JSON object (data plane 2.3).
+    pub metadata: Option<Box<str>>,
+    /// `User-Agent`, cut to a bound.
+    pub user_agent: Option<Box<str>>,
+    /// `Content-Type` of the request.
+    pub request_content_type: Option<Box<str>>,
+    /// `Content-Type` of the answer.
+    pub response_content_type: Option<Box<str>>,
+    /// Whose key paid.
+    pub paid_by: PaidBy,
+    /// Which step of the request this was.
+    pub step: u8,
+    /// Whether the answer came out of the cache.
+    pub cached: bool,
+    /// What it cost, pico-dollars (resolutions 14); `None`: not known.
+    pub cost: Option<i128>,
+    /// Whether the caller named the price.
+    pub custom_cost: bool,
+    /// Whether bodies may be stored with it.
+    pub with_payload: bool,
+    /// The bodies, where they were kept.
+    pub captured: Option<Captured>,
+}
+
+/// Whose credential paid the provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PaidBy {
+    /// The caller's own, on the request.
+    Request,
+    /// A stored key, by its alias.
+    Stored(Box<str>),
+    /// The instance's own key.
+    House,
+    /// Nobody's.
+    #[default]
+    Nobody,
+}
+
+/// The bodies of a request and of its answer, as far as they were kept for the log.
+#[derive(Debug, Clone, Default)]
+pub struct Captured {
+    /// As the client sent it.
+    pub request: CapturedBody,
+    /// As the client got it.
+    pub response: CapturedBody,
+}
+
+impl Captured {
+    /// Bytes held in memory.
+    pub fn held(&self) -> usize {
+        self.request.held + self.response.held
+    }
+}
+
+/// One body, copied or shared piece by piece up to a bound.
+#[derive(Debug, Clone, Default)]
+pub struct CapturedBody {
+    pieces: Vec<Bytes>,
+    held: usize,
+    overflowed: bool,
+}
+
+impl CapturedBody {
+    /// Keeps the next piece. A body that grows beyond the bound is let go: a part of it would be taken for all of it.
+    pub fn push(&mut self, piece: Bytes) {
+        if self.overflowed || piece.is_empty() {
+            return;
+        }
+        self.held += piece.len();
+        if self.held > CAPTURED_BYTES_MAX || self.pieces.len() >= CAPTURED_PIECES_MAX {
+            *self = Self {
+                overflowed: true,
+                ..Self::default()
+            };
+            return;
+        }
+        self.pieces.push(piece);
+    }
+
+    /// The pieces in their order; none where the body was empty or is not kept.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
+    /// Bytes held in memory.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether the body was larger than what is kept of one.
+    pub fn overflowed(&self) -> bool {
+        self.overflowed
     }
 }
 
@@ -238,8 +346,7 @@ impl Id {
         /// Where the two digits of each byte stand.
         const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
         let mut text = [b'-'; 36];
-        let bytes = (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes();
-        for (place, byte) in PLACES.into_iter().zip(bytes) {
+        for (place, byte) in PLACES.into_iter().zip(self.to_bytes()) {
             text[place..place + 2].copy_from_slice(&HEX[usize::from(byte)]);
         }
         text
@@ -248,6 +355,48 @@ impl Id {
     /// Milliseconds since the Unix epoch.
     pub fn milliseconds(self) -> u64 {
         self.high >> 16
+    }
+
+    /// As stored: in the order of ids, which is that of time.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.number().to_be_bytes()
+    }
+
+    /// Of what was stored.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self::of_number(u128::from_be_bytes(bytes))
+    }
+
+    /// The lowest id of a moment, in milliseconds since the Unix epoch.
+    pub fn lowest_at(milliseconds: u64) -> Self {
+        Self::of_number(u128::from(milliseconds & 0xffff_ffff_ffff) << 80)
+    }
+
+    /// Reads the text form, in either case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let dashes = [8, 13, 18, 23];
+        if text.len() != 36 || !dashes.iter().all(|&at| text.as_bytes()[at] == b'-') {
+            return None;
+        }
+        let digits = text.bytes().filter(|byte| *byte != b'-');
+        let mut number = 0;
+        let mut count = 0;
+        for byte in digits {
+            number = number << 4 | u128::from(char::from(byte).to_digit(16)?);
+            count += 1;
+        }
+        (count == 32).then_some(Self::of_number(number))
+    }
+
+    fn number(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+
+    fn of_number(number: u128) -> Self {
+        Self {
+            high: (number >> 64) as u64,
+            low: number as u64,
+        }
     }
 }
 
@@ -445,6 +594,42 @@ mod tests {
         assert!(last.milliseconds().abs_diff(wall_clock()) < 60_000);
         let many: std::collections::HashSet<_> = (0..5000).map(|_| second.next(now)).collect();
         assert_eq!(many.len(), 5000);
+    }
+
+    #[test]
+    fn an_id_comes_back_from_its_text_and_its_bytes() {
+        let id = Ids::new(3, 9).next(Instant::now());
+        assert_eq!(Id::parse(&id.to_string()), Some(id));
+        assert_eq!(Id::parse(&id.to_string().to_uppercase()), Some(id));
+        assert_eq!(Id::from_bytes(id.to_bytes()), id);
+        assert!(Id::lowest_at(id.milliseconds()) <= id);
+        assert!(Id::lowest_at(id.milliseconds() + 1) > id);
+        let text = id.to_string();
+        for wrong in [
+            "",
+            &text[1..],
+            &text.replace('-', "0"),
+            &format!("g{}", &text[1..]),
+        ] {
+            assert_eq!(Id::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_body_beyond_the_bound_is_let_go_as_a_whole() {
+        let mut body = CapturedBody::default();
+        body.push(Bytes::from_static(b"one "));
+        body.push(Bytes::new());
+        body.push(Bytes::from_static(b"two"));
+        assert_eq!(
+            (body.pieces().concat(), body.held()),
+            (b"one two".to_vec(), 7)
+        );
+        body.push(Bytes::from(vec![0; CAPTURED_BYTES_MAX - 7]));
+        assert!(!body.overflowed());
+        body.push(Bytes::from_static(b"x"));
+        body.push(Bytes::from_static(b"y"));
+        assert!(body.overflowed() && body.pieces().is_empty() && body.held() == 0);
     }
 
     #[test]

@@ -61,5 +61,11 @@ fn outlook(config: &Config) -> Result<String, Box<dyn Error>> {
         (1, _) => "there is 1 token already; none would be made".to_owned(),
         (tokens, _) => format!("there are {tokens} tokens already; none would be made"),
     };
-    Ok(format!("\nmaster key   {key}\nfirst token  {token}\n"))
+    let logs = crate::server::log_bounds(config);
+    let days =
+        |days: Option<u32>| days.map_or("for ever".to_owned(), |days| format!("{days} days"));
+    let (size, kept, bodies) = (logs.disk >> 20, days(logs.days), days(logs.body_days));
+    Ok(format!(
+        "\nmaster key   {key}\nfirst token  {token}\nlogs         at most {size} MiB of disk; kept {kept}, their bodies {bodies}\n"
+    ))
 }

@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 38] = [
+pub(super) const KEYS: [&str; 41] = [
     "account.id",
     "data.access_log",
     "data.body_max",
@@ -47,6 +47,9 @@ pub(super) const KEYS: [&str; 38] = [
     "data_dir",
     "gateways",
     "gateways.auto_create_default",
+    "logs.body_max_age_days",
+    "logs.disk_max",
+    "logs.max_age_days",
     "management.allow_plaintext",
     "management.listen",
     "media.fetch",
@@ -70,7 +73,7 @@ const PROVIDER_KEYS: [&str; 3] = ["allow_insecure", "api_key", "base_url"];
 const REGIONAL_KEYS: [&str; 4] = ["allow_insecure", "api_key", "base_url", "region"];
 
 /// The settings of a gateway, named as in the management API.
-pub const GATEWAY_KEYS: [&str; 31] = [
+pub const GATEWAY_KEYS: [&str; 32] = [
     "authentication",
     "byok_only",
     "cache_invalidate_on_update",
@@ -86,6 +89,7 @@ pub const GATEWAY_KEYS: [&str; 31] = [
     "log_classification",
     "log_management",
     "log_management_strategy",
+    "log_redaction",
     "logpush",
     "logpush_public_key",
     "otel",

@@ -5,14 +5,25 @@ use std::fmt;
 use super::file::{Entry, GATEWAY_KEYS, parse_file};
 use super::value;
 use super::{
-    Config, ConfigError, Data, Flags, GatewayConfig, Management, Media, ProviderConfig,
+    Config, ConfigError, Data, Flags, GatewayConfig, Logs, Management, Media, ProviderConfig,
     SecretSource, TlsFiles, Upstream,
 };
-use crate::limits::{CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{
+    CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX, HEADERS_MAX, LOG_BODY_DAYS_DEFAULT,
+    LOG_DAYS_DEFAULT, LOG_DISK_MIN,
+};
 use crate::providers::Slug;
 
 /// Settings of a gateway that have an effect; all others are checked, stored and told until their feature is there.
-const EFFECTIVE_SETTINGS: [&str; 3] = ["authentication", "byok_only", "prefer_stored_keys"];
+const EFFECTIVE_SETTINGS: [&str; 7] = [
+    "authentication",
+    "byok_only",
+    "collect_logs",
+    "log_management",
+    "log_management_strategy",
+    "log_redaction",
+    "prefer_stored_keys",
+];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +136,7 @@ impl Sources<'_> {
         let upstream = self.upstream();
         let management = self.management();
         let media = self.one("media.fetch", "false", value::boolean);
+        let logs = self.logs();
         let account_id = self.optional("account.id", "made at the first start", value::id);
         let data_dir = self.one("data_dir", "./ringgate-data", value::path);
         let providers = self.providers();
@@ -140,6 +152,7 @@ impl Sources<'_> {
             upstream: upstream?,
             management: management?,
             media: Media { fetch: media? },
+            logs: logs?,
             account_id,
             data_dir: data_dir?,
             providers,
@@ -268,6 +281,23 @@ impl Sources<'_> {
         Some(Management {
             listen,
             allow_plaintext,
+        })
+    }
+
+    fn logs(&mut self) -> Option<Logs> {
+        let disk_max = self.optional(
+            "logs.disk_max",
+            "20 GiB, at most 20 % of the volume",
+            |text| value::size(text, LOG_DISK_MIN, 1 << 50),
+        );
+        let days = LOG_DAYS_DEFAULT.to_string();
+        let max_age_days = self.one("logs.max_age_days", &days, value::days);
+        let days = LOG_BODY_DAYS_DEFAULT.to_string();
+        let body_max_age_days = self.one("logs.body_max_age_days", &days, value::days);
+        Some(Logs {
+            disk_max,
+            max_age_days: max_age_days?,
+            body_max_age_days: body_max_age_days?,
         })
     }
 

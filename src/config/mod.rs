@@ -32,6 +32,8 @@ pub struct Config {
     pub management: Management,
     /// Media that requests name by address.
     pub media: Media,
+    /// The log store.
+    pub logs: Logs,
     /// `account.id`: `[A-Za-z0-9_-]{1,64}`; `None`: made and stored at the first start.
     pub account_id: Option<String>,
     /// Where state is kept.
@@ -172,6 +174,17 @@ pub struct Management {
 pub struct Media {
     /// Whether the gateway fetches them where the provider does not.
     pub fetch: bool,
+}
+
+/// `[logs]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// Bytes of disk; `None`: as much as the volume's size allows.
+    pub disk_max: Option<u64>,
+    /// Days of entries; `None`: no bound.
+    pub max_age_days: Option<u32>,
+    /// Days of bodies; `None`: as long as their entries.
+    pub body_max_age_days: Option<u32>,
 }
 
 /// `[providers.NAME]`.

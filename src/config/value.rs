@@ -92,6 +92,16 @@ pub(super) fn optional_duration(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
+/// Days, or `off`.
+pub(super) fn days(text: &str) -> Parsed<Option<u32>> {
+    match text {
+        "off" => Ok(None),
+        text => number(text, 1, 36_500)
+            .map(Some)
+            .map_err(|error| format!("{error}, or off")),
+    }
+}
+
 /// Bytes: `65536`, `64KiB`, `512MiB`, `1GiB`.
 pub(super) fn size(text: &str, lowest: u64, highest: u64) -> Parsed<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();

@@ -81,6 +81,7 @@ pub(super) async fn attempt(
         settle.record.attempts += 1;
         let (mut upstream, slot, reused) = connection(thread, settings, outgoing, settle).await?;
         settle.record.reused = reused;
+        settle.record.upstream = Some(upstream.transport().peer());
         let mut exchange = Exchange {
             settings,
             client: &mut *client,

@@ -389,6 +389,8 @@ fn prepare<'a>(
         id: token.id.clone(),
         name: token.name.clone(),
     });
+    // What is refused before this would let anybody fill the log.
+    settle.log(head, &resolved.gateway.logs);
     if resolved.unmade && identity.is_authenticated() {
         (thread.shared.ask)(Ask::DefaultGateway);
     }
@@ -405,6 +407,7 @@ fn prepare<'a>(
         &identity,
         settings.house_keys_unauthenticated,
     )?;
+    settle.log_payer(&paying);
     let opened = match &paying {
         Paying::Stored(key) => Some(credential::open(key, &snapshot.sealer, &snapshot.account)?),
         _ => None,

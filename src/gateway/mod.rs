@@ -7,6 +7,7 @@ mod connection;
 mod credential;
 mod error;
 pub mod media;
+mod metadata;
 mod mint;
 mod outgoing;
 mod plan;

@@ -73,6 +73,7 @@ impl Relaying {
             );
         let keep = request.keep_alive() && sent && !ends_by_close && !thread.draining.get();
         settle.record.status = head.status();
+        settle.log_answer(head.header("content-type"));
         let body = match head.framing() {
             ResponseFraming::Length(length) => length.min(COALESCED_WRITE as u64) as usize,
             _ => 0,

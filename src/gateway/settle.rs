@@ -6,12 +6,14 @@ use std::net::IpAddr;
 
 use quanta::Instant;
 
-use super::Thread;
+use super::credential::Paying;
 use super::error::GatewayError;
+use super::{Thread, metadata};
 use crate::config::ErrorStatus;
 use crate::http::{Method, RequestHead, write};
-use crate::limits::{EVENT_ID_MAX, LOGGED_PATH_MAX};
-use crate::record::{Id, Record, Timeline, bump};
+use crate::limits::{EVENT_ID_MAX, LOGGED_HEADER_MAX, LOGGED_PATH_MAX};
+use crate::record::{Id, Logged, PaidBy, Record, Timeline, bump};
+use crate::snapshot::LogSettings;
 
 /// Writes the record of one request when it is dropped.
 pub(super) struct Settle<'a> {
@@ -63,6 +65,42 @@ impl<'a> Settle<'a> {
         }
     }
 
+    /// Decides whether a log entry is written (data plane 2.1, resolutions 28), and notes what it takes from the head.
+    pub fn log(&mut self, head: &RequestHead, settings: &LogSettings) {
+        if !switch(head, "cf-aig-collect-log").unwrap_or(settings.collect) {
+            return;
+        }
+        let text = |name| head.header(name).and_then(logged_header);
+        let event_id = self.event_id.as_deref();
+        self.record.log = Some(Box::new(Logged {
+            event_id: event_id.map(|id| String::from_utf8_lossy(id).into()),
+            metadata: head.header("cf-aig-metadata").and_then(metadata::read),
+            user_agent: text("user-agent"),
+            request_content_type: text("content-type"),
+            with_payload: switch(head, "cf-aig-collect-log-payload").unwrap_or(true),
+            ..Logged::default()
+        }));
+    }
+
+    /// Notes for the log who pays.
+    pub fn log_payer(&mut self, paying: &Paying) {
+        if let Some(log) = &mut self.record.log {
+            log.paid_by = match paying {
+                Paying::Request => PaidBy::Request,
+                Paying::Stored(key) => PaidBy::Stored(key.alias.clone()),
+                Paying::House => PaidBy::House,
+                Paying::Nobody => PaidBy::Nobody,
+            };
+        }
+    }
+
+    /// Notes for the log what the answer is.
+    pub fn log_answer(&mut self, content_type: Option<&[u8]>) {
+        if let Some(log) = &mut self.record.log {
+            log.response_content_type = content_type.and_then(logged_header);
+        }
+    }
+
     /// The request's id.
     pub fn id(&self) -> Id {
         self.record.id
@@ -74,6 +112,9 @@ impl<'a> Settle<'a> {
         let event_id = self.event_id.as_deref().unwrap_or(&id);
         write::header(out, b"cf-aig-event-id", event_id);
         write::header(out, b"cf-aig-request-id", &id);
+        if self.record.log.is_some() {
+            write::header(out, b"cf-aig-log-id", &id);
+        }
         out.extend_from_slice(b"cf-aig-step: 0\r\n");
         if self.record.method == "POST" {
             out.extend_from_slice(b"cf-aig-cache-status: MISS\r\n");
@@ -117,6 +158,23 @@ impl Drop for Settle<'_> {
             unsafe { chunk.commit_all() };
         }
     }
+}
+
+/// A header that is `true` or `false`; anything else counts as absent.
+fn switch(head: &RequestHead, name: &str) -> Option<bool> {
+    let value = head.header(name)?.trim_ascii();
+    let is = |text: &[u8]| value.eq_ignore_ascii_case(text);
+    match (is(b"true"), is(b"false")) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+/// At most so much of a header is logged.
+fn logged_header(value: &[u8]) -> Option<Box<str>> {
+    let value = &value[..value.len().min(LOGGED_HEADER_MAX)];
+    (!value.is_empty()).then(|| String::from_utf8_lossy(value).into())
 }
 
 fn method(head: &RequestHead) -> Cow<'static, str> {

@@ -1,14 +1,18 @@
 //! The envelope of management answers, and what goes wrong (spec: control plane 1.3 and 1.6).
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::header::{
+    ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use rusqlite::ErrorCode;
 use serde_json::{Value, json};
 
+use super::logs::Later;
 use super::schema::Flaw;
 use crate::seal::SealError;
 use crate::store::Undone;
+use crate::telemetry::logs::Unread;
 use crate::telemetry::notice;
 
 /// What an operation answers.
@@ -29,6 +33,15 @@ pub enum Answer {
     },
     /// The whole body.
     Raw(Value),
+    /// The whole body, as somebody once sent it.
+    Stored {
+        /// Its type.
+        content_type: String,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// What the log store still has to say or do.
+    Later(Box<Later>),
 }
 
 impl Answer {
@@ -189,6 +202,23 @@ impl From<SealError> for Problem {
     }
 }
 
+impl From<Unread> for Problem {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Late => Self::new(400, 7001, format!("{unread}")),
+            Unread::Busy => Self::new(503, 7011, "The log store is busy; try again"),
+            Unread::Broken(reason) => {
+                notice::say(format_args!("logs cannot be read or changed: {reason}"));
+                Self::new(
+                    503,
+                    7011,
+                    "The log store cannot be used; the gateway's log tells more",
+                )
+            }
+        }
+    }
+}
+
 impl From<Undone> for Problem {
     fn from(undone: Undone) -> Self {
         match undone {
@@ -198,12 +228,38 @@ impl From<Undone> for Problem {
     }
 }
 
+fn insert_id(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+}
+
+/// A body that anybody may have written: a browser must take it for no page of this server's.
+fn stored(content_type: &str, bytes: Vec<u8>, request_id: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(bytes));
+    let headers = response.headers_mut();
+    let fallback = HeaderValue::from_static("application/octet-stream");
+    let content_type = HeaderValue::from_str(content_type).unwrap_or(fallback);
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    insert_id(headers, request_id);
+    response
+}
+
 /// The response of an outcome; `messages` go with a success.
 pub(super) fn respond(
     outcome: Result<Answer, Problem>,
     messages: &[(u32, String)],
     request_id: &str,
 ) -> Response<Body> {
+    if let Ok(Answer::Stored {
+        content_type,
+        bytes,
+    }) = outcome
+    {
+        return stored(&content_type, bytes, request_id);
+    }
     let (status, body) = match &outcome {
         Ok(answer) => (200, success(answer, messages)),
         Err(problem) => (problem.status, failure(problem)),
@@ -213,9 +269,7 @@ pub(super) fn respond(
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
-    }
+    insert_id(headers, request_id);
     if let Err(problem) = outcome {
         if problem.status == 503 {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -238,6 +292,8 @@ fn success(answer: &Answer, messages: &[(u32, String)]) -> Value {
         .collect();
     match answer {
         Answer::Raw(body) => body.clone(),
+        // The one is no JSON, the other was asked for its answer before.
+        Answer::Stored { .. } | Answer::Later(_) => Value::Null,
         Answer::Result(result) => {
             json!({"success": true, "errors": [], "messages": messages, "result": result})
         }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
 use super::custom_providers;
+use super::logs::{Ask, Later};
 use super::operation::{Answers, Body, Call, Operation, READ, WRITE, paging, time};
 use super::publish::Change;
 use super::schema::{
@@ -75,7 +76,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: ONE,
         name: "gateways.delete",
-        about: "Delete a gateway with its routes and provider configurations; secrets stay",
+        about: "Delete a gateway with its logs, routes and provider configurations; secrets stay",
         needs: WRITE,
         query: &[],
         body: Body::None,
@@ -215,6 +216,7 @@ pub(super) const SETTINGS: &[Field] = &[
     optional("coalesce", Kind::Boolean),
     optional("hedge_after_ms", Kind::Integer(0, 600_000)),
     optional("hedge_budget_percent", Kind::Integer(0, 100)),
+    optional("log_redaction", Kind::Boolean),
     optional("prefer_stored_keys", Kind::Boolean),
     optional("server_timing", Kind::Boolean),
 ];
@@ -252,6 +254,7 @@ fn default_of(name: &str) -> Value {
         | "cache_streams"
         | "cache_ttl_header_opts_in"
         | "collect_logs"
+        | "log_redaction"
         | "cache_invalidate_on_update" => json!(true),
         "cache_ttl"
         | "rate_limiting_interval"
@@ -451,9 +454,16 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
     }
     let shown = show(&row, &call.office.account);
     call.audit("delete", (RESOURCE, &row.id), Some(&shown), None)?;
-    call.changes.push(Change::Gateway(row.id));
+    call.changes.push(Change::Gateway(row.id.clone()));
     call.changes.push(Change::Domains);
-    Ok(Answer::Result(shown))
+    let gateway = row.id;
+    Ok(Answer::Later(Box::new(Later {
+        ask: Ask::Forget {
+            gateway,
+            answer: shown,
+        },
+        line: None,
+    })))
 }
 
 fn url(call: &mut Call<'_>) -> Result<Answer, Problem> {

@@ -6,7 +6,9 @@ mod answer;
 mod audit;
 mod custom_providers;
 mod domains;
+mod filters;
 mod gateways;
+mod logs;
 mod openapi;
 mod operation;
 mod prices;
@@ -46,6 +48,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         custom_providers::OPERATIONS,
         domains::OPERATIONS,
         gateways::OPERATIONS,
+        logs::OPERATIONS,
         prices::OPERATIONS,
         provider_configs::OPERATIONS,
         routes::OPERATIONS,
@@ -227,7 +230,11 @@ pub fn call_as_operator(
         body,
     };
     let (outcome, messages) = run(found.operation, parts, office, None, database);
-    outcome.map(|answer| answer.into_body(&messages))
+    let answer = match outcome? {
+        Answer::Later(later) => later.ask.without_server()?,
+        answer => answer,
+    };
+    Ok(answer.into_body(&messages))
 }
 
 /// Makes what is stored follow the account's name, which the operator may change (control plane 1.2).

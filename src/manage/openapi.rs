@@ -41,7 +41,7 @@ fn describe_operation(operation: &Operation) -> Value {
         "tags": [operation.name.split('.').next()],
         "parameters": parameters,
         "responses": {
-            "200": {"description": "Done", "content": {"application/json": {"schema": answer(&operation.answers)}}},
+            "200": {"description": "Done", "content": content(&operation.answers)},
             "default": {"description": "Not done", "content": {"application/json": {"schema": failure()}}},
         },
     });
@@ -124,6 +124,13 @@ pub(super) fn parameters(path: &'static str) -> impl Iterator<Item = &'static st
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
+fn content(answers: &Answers) -> Value {
+    match answers {
+        Answers::Stored => json!({"*/*": {}}),
+        answers => json!({"application/json": {"schema": answer(answers)}}),
+    }
+}
+
 fn answer(answers: &Answers) -> Value {
     let enveloped = |result: Value| {
         json!({
@@ -141,6 +148,7 @@ fn answer(answers: &Answers) -> Value {
             page
         }
         Answers::Raw(fields) => describe_members(fields),
+        Answers::Stored => json!({}),
     }
 }
 

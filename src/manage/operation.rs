@@ -74,6 +74,8 @@ pub(super) enum Answers {
     Page(&'static [Field]),
     /// The whole body is an object with these members.
     Raw(&'static [Field]),
+    /// The whole body is what a client or a provider once sent.
+    Stored,
 }
 
 /// Who calls.
@@ -115,6 +117,8 @@ pub(super) struct Call<'a> {
     /// `Host` of the request.
     pub host: Option<String>,
     parameters: HashMap<&'static str, String>,
+    /// The query's pairs in their order.
+    pub pairs: Vec<(String, String)>,
     /// The query's members, checked.
     pub query: Map<String, Value>,
     /// The body, checked.
@@ -197,6 +201,7 @@ impl<'a> Call<'a> {
             address: parts.address,
             host: parts.host,
             parameters: parts.parameters,
+            pairs: parts.pairs,
             query: Map::new(),
             body: parts.body.unwrap_or_default(),
             changes: Vec::new(),
@@ -284,36 +289,79 @@ impl<'a> Call<'a> {
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Result<(), Problem> {
+        self.audit_line(action, resource, old, new)
+            .write(self.database)?;
+        self.audited = true;
+        Ok(())
+    }
+
+    /// The same line, for what is done after the call.
+    pub fn audit_line(
+        &self,
+        action: &str,
+        resource: (&str, &str),
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Line {
         let (token, interface) = match &self.caller {
-            Caller::Token(token) => (Some((&*token.id, &*token.name)), "API"),
+            Caller::Token(token) => {
+                let named = (token.id.to_string(), token.name.to_string());
+                (Some(named), "API")
+            }
             // Without an address it is a command on the data directory.
             Caller::Operator if self.address.is_some() => (None, "API"),
             Caller::Operator => (None, "CLI"),
         };
-        let info = format!("{action} {} {}", resource.0, resource.1);
-        let statement = "INSERT INTO audit (id, at, action, info, resource_type, resource_id, token_id, token_name, address, interface, old, new)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-        self.database.prepare_cached(statement)?.execute(params![
-            uuid(),
-            now(),
-            action,
-            info,
-            resource.0,
-            resource.1,
-            token.map(|token| token.0),
-            token.map(|token| token.1),
-            self.address.map(|address| address.to_string()),
+        Line {
+            action: action.to_owned(),
+            resource: (resource.0.to_owned(), resource.1.to_owned()),
+            token,
+            address: self.address.map(|address| address.to_string()),
             interface,
-            old.map(Value::to_string),
-            new.map(Value::to_string),
-        ])?;
-        self.audited = true;
-        Ok(())
+            old: old.map(Value::to_string),
+            new: new.map(Value::to_string),
+        }
     }
 
     /// Whether something was changed without a line in the audit log: a programmer's error.
     pub fn unaudited(&self) -> bool {
         !self.changes.is_empty() && !self.audited
+    }
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    action: String,
+    resource: (String, String),
+    token: Option<(String, String)>,
+    address: Option<String>,
+    interface: &'static str,
+    old: Option<String>,
+    new: Option<String>,
+}
+
+impl Line {
+    /// Writes it.
+    pub fn write(&self, database: &Connection) -> rusqlite::Result<()> {
+        let info = format!("{} {} {}", self.action, self.resource.0, self.resource.1);
+        let statement = "INSERT INTO audit (id, at, action, info, resource_type, resource_id, token_id, token_name, address, interface, old, new)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        database.prepare_cached(statement)?.execute(params![
+            uuid(),
+            now(),
+            self.action,
+            info,
+            self.resource.0,
+            self.resource.1,
+            self.token.as_ref().map(|token| &token.0),
+            self.token.as_ref().map(|token| &token.1),
+            self.address,
+            self.interface,
+            self.old,
+            self.new,
+        ])?;
+        Ok(())
     }
 }
 

@@ -16,8 +16,8 @@ use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
 use crate::seal::{Sealed, Sealer};
 use crate::snapshot::{
-    Clocks, Gateway, Map, ProviderEntry, Published, Route, Settings, Sharded, Snapshot, StoredKey,
-    Token, Tokens,
+    Clocks, Gateway, LogSettings, Map, ProviderEntry, Published, Route, Settings, Sharded,
+    Snapshot, StoredKey, Token, Tokens,
 };
 use crate::telemetry::notice;
 
@@ -277,6 +277,12 @@ fn gateway(
         authentication: row.is_on("authentication"),
         byok_only: row.is_on("byok_only"),
         prefer_stored_keys: row.is_on("prefer_stored_keys"),
+        logs: LogSettings {
+            collect: row.is_on("collect_logs"),
+            most: row.effective("log_management").as_u64().unwrap_or(u64::MAX),
+            stops: row.effective("log_management_strategy") == "STOP_INSERTING",
+            redacts: row.is_on("log_redaction"),
+        },
         keys: stored_keys(&row.id, database)?.into(),
         routes: routes(&row.id, database, before)?,
     })
@@ -470,6 +476,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
                 authentication: true,
                 byok_only: false,
                 prefer_stored_keys: false,
+                logs: LogSettings::default(),
                 keys: Box::default(),
                 routes: Map::default(),
             })

@@ -12,7 +12,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::Value;
 
-use super::answer::{Problem, respond};
+use super::answer::{Answer, Problem, respond};
+use super::logs::{self, Later};
 use super::operation::{Body, Caller, Needs, Office, Operation, Parts, unix_seconds};
 use super::publish::{self, Declared, PublishError};
 use super::{Found, Outcome, find, openapi, run};
@@ -20,6 +21,7 @@ use crate::limits::MANAGE_BODY_MAX;
 use crate::providers::bearer;
 use crate::snapshot::{Published, Token};
 use crate::store::{Database, Store, uuid};
+use crate::telemetry::logs::Logs;
 
 /// What the pages ask of the running server.
 pub trait Status: Send + Sync + 'static {
@@ -37,6 +39,8 @@ pub struct Api {
     pub published: Arc<Published>,
     /// Where they are kept.
     pub store: Store,
+    /// The log store.
+    pub logs: Arc<Logs>,
     /// Whether calls from this machine that show no token are the operator's (`serve --dev`, control plane 7.3).
     pub dev: bool,
 }
@@ -156,7 +160,20 @@ impl Api {
                 database,
             )
         };
-        Ok(self.store.call(work).await?)
+        match self.store.call(work).await? {
+            (Ok(Answer::Later(later)), messages) => Ok((Ok(self.finish(*later).await?), messages)),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Asks the log store. A change there is written down once it is done.
+    async fn finish(&self, later: Later) -> Result<Answer, Problem> {
+        let answer = logs::answer(&self.logs, later.ask).await?;
+        if let Some(line) = later.line {
+            let write = move |database: &mut Database| line.write(database.connection());
+            self.store.call(write).await??;
+        }
+        Ok(answer)
     }
 
     /// Who calls, and whether they may (control plane 1.5 and 1.6). Account ids are compared once the caller is known.

@@ -36,6 +36,7 @@ use crate::net::tls::ServerTls;
 use crate::record::Counters;
 use crate::snapshot::{Published, Snapshot};
 use crate::store::{Database, Store};
+use crate::telemetry::logs::{self, Bounds, Logs};
 use crate::telemetry::{Format, Writer, notice, prometheus};
 
 /// A server whose threads run.
@@ -126,6 +127,7 @@ struct State {
     restarts: AtomicU64,
     published: Arc<Published>,
     writer: Mutex<Option<Writer>>,
+    logs: Arc<Logs>,
     epoch: Instant,
 }
 
@@ -189,12 +191,19 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         AccessLog::Json => Some(Format::Json),
         AccessLog::Off => None,
     };
-    let writer = Writer::start(format).map_err(thread_failed("writer"))?;
+    let logs = Logs::start(
+        &data_dir.path().join(logs::FOLDER),
+        log_bounds(&config),
+        published.clone(),
+    );
+    let logs = Arc::new(logs.map_err(thread_failed("logs"))?);
+    let writer = Writer::start(format, logs.clone()).map_err(thread_failed("writer"))?;
     let store = Store::start(database).map_err(thread_failed("store"))?;
     let api = Arc::new(Api {
         office,
         published: published.clone(),
         store,
+        logs: logs.clone(),
         dev,
     });
     let (asks, asked) = mpsc::channel(ASKS_MAX);
@@ -216,6 +225,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         restarts: AtomicU64::new(0),
         published: published.clone(),
         writer: Mutex::new(Some(writer)),
+        logs,
         epoch: Instant::now(),
     });
     let (exited, exits) = mpsc::unbounded_channel();
@@ -335,6 +345,7 @@ impl Running {
         if let Some(writer) = crew.state.writer().take() {
             writer.stop();
         }
+        crew.state.logs.stop();
         outcome
     }
 }
@@ -537,6 +548,7 @@ impl Crew {
         if let Err(error) = published.and_then(|done| done.map_err(|error| error.to_string())) {
             return notice::say(format_args!("reload refused, nothing changed: {error}"));
         }
+        self.state.logs.bound(log_bounds(&config));
         for warning in &config.warnings {
             notice::say(format_args!("warning: {warning}"));
         }
@@ -638,8 +650,15 @@ impl manage::Status for State {
             lines_lost: self.writer().as_ref().map_or(0, Writer::lost),
             publications: self.published.count(),
         };
-        prometheus::render(&self.counters(), process)
+        prometheus::render(&self.counters(), process, Some(&self.logs))
     }
+}
+
+/// The bounds of the log store.
+pub(super) fn log_bounds(config: &Config) -> Bounds {
+    let logs = &config.logs;
+    let (days, body_days) = (logs.max_age_days, logs.body_max_age_days);
+    Bounds::on(&config.data_dir, logs.disk_max, days, body_days)
 }
 
 /// Binds every data address for every thread; also tells the addresses.

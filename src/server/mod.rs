@@ -135,6 +135,11 @@ impl std::fmt::Display for Summary {
     }
 }
 
+/// What the log store of a configuration may take and keep.
+pub fn log_bounds(config: &Config) -> crate::telemetry::logs::Bounds {
+    control::log_bounds(config)
+}
+
 /// Binds, starts every thread, and returns when requests are served.
 pub fn start(start: Start) -> Result<Running, StartError> {
     control::start(start)

@@ -56,10 +56,36 @@ pub struct Gateway {
     pub byok_only: bool,
     /// Whether a stored key is used even where the request brings one.
     pub prefer_stored_keys: bool,
+    /// What is logged of its requests.
+    pub logs: LogSettings,
     /// Its stored provider keys: sorted by provider, of each the default one first, the others by alias.
     pub keys: Box<[Arc<StoredKey>]>,
     /// Its dynamic routes that are deployed, by name.
     pub routes: Map<Box<str>, Arc<Route>>,
+}
+
+/// What a gateway says about its log entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Whether they are stored, where the request does not say (`collect_logs`).
+    pub collect: bool,
+    /// How many are kept (`log_management`).
+    pub most: u64,
+    /// At that number: whether new ones are dropped rather than the oldest (`log_management_strategy`).
+    pub stops: bool,
+    /// Whether what looks like a key is taken out of stored bodies (`log_redaction`).
+    pub redacts: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            collect: true,
+            most: 10_000_000,
+            stops: false,
+            redacts: true,
+        }
+    }
 }
 
 /// A dynamic route as it is deployed.
@@ -224,6 +250,7 @@ mod tests {
             authentication: true,
             byok_only: false,
             prefer_stored_keys: false,
+            logs: LogSettings::default(),
             keys: Box::new([
                 key("groq", "a", false),
                 key("groq", "default", false),

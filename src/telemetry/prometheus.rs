@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::logs::Logs;
 use crate::record::{Counters, Histogram, LATENCY_BUCKETS};
 
 /// Figures that no data thread counts.
@@ -20,7 +21,7 @@ pub struct Process {
 }
 
 /// Sums the threads' counters and writes the page.
-pub fn render(threads: &[Arc<Counters>], process: Process) -> String {
+pub fn render(threads: &[Arc<Counters>], process: Process, logs: Option<&Logs>) -> String {
     let mut page = Page {
         out: String::with_capacity(8 * 1024),
         threads,
@@ -136,6 +137,9 @@ pub fn render(threads: &[Arc<Counters>], process: Process) -> String {
         "Configurations published.",
         process.publications,
     );
+    if let Some(logs) = logs {
+        page.logs(logs);
+    }
     page.out
 }
 
@@ -168,6 +172,63 @@ impl Page<'_> {
     fn gauge(&mut self, name: &str, help: &str, read: Read) {
         let value = self.sum(read);
         self.single(name, "gauge", help, value);
+    }
+
+    fn logs(&mut self, logs: &Logs) {
+        let stats = logs.stats();
+        let counters = [
+            ("logs_stored_total", "Log entries written.", &stats.stored),
+            (
+                "logs_dropped_total",
+                "Log entries lost because the disk did not take them in time.",
+                &stats.dropped,
+            ),
+            (
+                "logs_over_quota_total",
+                "Log entries not written because their gateway keeps no more.",
+                &stats.over_quota,
+            ),
+            (
+                "logs_ownerless_total",
+                "Log entries not written because their gateway was gone.",
+                &stats.ownerless,
+            ),
+            (
+                "log_bodies_dropped_total",
+                "Log entries that went without their bodies for want of room.",
+                &stats.bodies_dropped,
+            ),
+            (
+                "logs_expired_total",
+                "Log entries deleted by age, by number or for want of disk.",
+                &stats.expired,
+            ),
+            (
+                "log_failures_total",
+                "Writes of log entries that failed.",
+                &stats.failures,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            self.single(name, "counter", help, counter.load(Ordering::Relaxed));
+        }
+        self.single(
+            "logs_waiting",
+            "gauge",
+            "Log entries that wait to be written.",
+            logs.waiting() as u64,
+        );
+        let gauges = [
+            ("log_segments", "Files of log entries.", &stats.segments),
+            (
+                "log_bytes",
+                "Bytes of all files of log entries.",
+                &stats.bytes,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            self.single(name, "gauge", help, gauge.load(Ordering::Relaxed));
+        }
     }
 
     fn statuses(&mut self) {
@@ -234,7 +295,7 @@ mod tests {
         bump(&threads[0].accepted, 2);
         bump(&threads[1].accepted, 3);
         bump(&threads[1].statuses[2], 1);
-        let page = render(&threads, Process::default());
+        let page = render(&threads, Process::default(), None);
         assert!(
             page.contains("\nringgate_connections_accepted_total 5\n"),
             "{page}"

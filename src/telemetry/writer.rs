@@ -1,4 +1,4 @@
-//! The thread that takes the records from the data threads and prints them.
+//! The thread that takes the records from the data threads, prints them and hands them on to the log store.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use rtrb::Consumer;
 
 use super::access::{Format, write_line};
+use super::logs::Logs;
 use super::notice;
 use crate::limits::{WRITER_BATCH_BYTES, WRITER_PAUSE};
 use crate::net::task;
@@ -23,15 +24,17 @@ struct Shared {
     rings: Mutex<Vec<Consumer<Record>>>,
     stopping: AtomicBool,
     lost: AtomicU64,
+    logs: Arc<Logs>,
 }
 
 impl Writer {
-    /// Starts the thread; without a format it only empties the rings.
-    pub fn start(format: Option<Format>) -> io::Result<Self> {
+    /// Starts the thread; without a format it prints nothing.
+    pub fn start(format: Option<Format>, logs: Arc<Logs>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             rings: Mutex::default(),
             stopping: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            logs,
         });
         let running = shared.clone();
         let handle = std::thread::Builder::new()
@@ -102,6 +105,7 @@ fn collect(shared: &Shared, format: Option<Format>, batch: &mut String) -> bool 
             if let Some(format) = format {
                 write_line(batch, &record, format);
             }
+            shared.logs.push(record);
             if batch.len() >= WRITER_BATCH_BYTES {
                 return true;
             }
