@@ -174,12 +174,14 @@ mod tests {
             response_bytes: 7,
             attempts: 1,
             reused: true,
+            upstream: None,
             timings: Timings {
                 total: Duration::from_micros(12_340),
                 own_request: Duration::from_micros(40),
                 own_response: Duration::from_micros(2),
                 ..Timings::default()
             },
+            log: None,
         }
     }
 

@@ -320,6 +320,11 @@ impl Gateway {
 
     /// Changes how many descriptors it may have; returns what it might before.
     pub fn limit_files(&self, soft: u64) -> u64 {
+        self.limit(libc::RLIMIT_NOFILE, soft)
+    }
+
+    /// Changes one of its limits; returns what it was before.
+    pub fn limit(&self, which: libc::__rlimit_resource_t, soft: u64) -> u64 {
         let pid = self.child.id() as libc::pid_t;
         let mut limit = libc::rlimit {
             rlim_cur: 0,
@@ -327,7 +332,6 @@ impl Gateway {
         };
         // SAFETY: the pointers are to a live rlimit of this frame, the process is a child of ours that was not waited for.
         unsafe {
-            let which = libc::RLIMIT_NOFILE;
             assert_eq!(libc::prlimit(pid, which, std::ptr::null(), &mut limit), 0);
             let before = std::mem::replace(&mut limit.rlim_cur, soft);
             assert_eq!(libc::prlimit(pid, which, &limit, std::ptr::null_mut()), 0);

@@ -8,6 +8,7 @@ mod harness;
 mod http;
 mod keys;
 mod lifecycle;
+mod logs;
 mod native;
 mod permissions;
 mod resources;

@@ -275,7 +275,13 @@ fn the_linter_keeps_foreign_wakers_off_the_data_path() {
         assert!(rules.contains(word), "clippy.toml lacks {word}");
     }
     for (file, text) in sources() {
-        let excused = ["server/control.rs", "store/mod.rs", "net/task.rs"].contains(&file.as_str());
+        let excused = [
+            "server/control.rs",
+            "store/mod.rs",
+            "net/task.rs",
+            "telemetry/logs/mod.rs",
+        ]
+        .contains(&file.as_str());
         let allows = text.contains("allow(clippy::disallowed")
             || text.contains("allow(clippy::await_holding_invalid");
         assert_eq!(allows, excused, "{file}");

@@ -1,5 +1,6 @@
 //! The language of filters (spec: control plane 3.2), and its way into SQL over one segment.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use rusqlite::types::Value as Sql;
@@ -730,9 +731,11 @@ fn shown(value: &serde_json::Value) -> String {
 
 fn matches(operator: Operator, text: &str, values: &[&str]) -> bool {
     let number = |text: &str| text.parse::<f64>().ok();
-    let less = |one: &str, other: &str| match (number(one), number(other)) {
-        (Some(one), Some(other)) => one < other,
-        _ => one < other,
+    // A number is compared with numbers alone.
+    let compared = |wanted: &str| match (number(text), number(wanted)) {
+        (Some(own), Some(wanted)) => own.partial_cmp(&wanted),
+        (None, Some(_)) => None,
+        _ => Some(text.cmp(wanted)),
     };
     let first = values.first().copied().unwrap_or_default();
     match operator {
@@ -746,8 +749,8 @@ fn matches(operator: Operator, text: &str, values: &[&str]) -> bool {
                 .iter()
                 .any(|value| folded.contains(&value.to_ascii_lowercase()))
         }
-        Operator::Lt => less(text, first),
-        Operator::Gt => less(first, text),
+        Operator::Lt => compared(first) == Some(Ordering::Less),
+        Operator::Gt => compared(first) == Some(Ordering::Greater),
     }
 }
 

@@ -122,6 +122,7 @@ pub struct Logs {
 impl Logs {
     /// Starts its threads on a folder, which need not be there and need not be usable: requests go on without their logs.
     pub fn start(folder: &Path, bounds: Bounds, published: Arc<Published>) -> io::Result<Self> {
+        outlive_file_limits();
         let (catalog, stats) = (Arc::new(Catalog::default()), Arc::new(Stats::default()));
         let queue = Arc::new(Queue::default());
         let mut keeper = Keeper::new(folder, bounds, catalog.clone(), stats.clone());
@@ -284,6 +285,14 @@ fn read(asked: &Mutex<Receiver<Question>>, mut reader: Reader) {
     }
 }
 
+/// A limit on the size of files is then an error like a full disk, and not the end of the program.
+fn outlive_file_limits() {
+    // SAFETY: no handler is installed; the signal is ignored from here on, by every thread.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// Lets the data threads go first where processors are scarce.
 fn lower_priority() {
     // SAFETY: setpriority(2) takes no pointers; on Linux 0 means the calling thread. If it may not be lowered, it is not.
@@ -293,16 +302,4 @@ fn lower_priority() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_gives_way() {
-        let nice = std::thread::spawn(|| {
-            lower_priority();
-            // SAFETY: getpriority(2) takes no pointers; 0 means the calling thread.
-            unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
-        });
-        assert_eq!(nice.join().expect("no panic"), 10);
-    }
-}
+mod tests;

@@ -419,7 +419,7 @@ impl Reader {
         }
         let mut groups = match query.order.by {
             OrderBy::CreatedAt => disjoint(segments),
-            _ => vec![0..segments.len()],
+            _ => std::iter::once(0..segments.len()).collect(),
         };
         if query.order.by == OrderBy::CreatedAt && !query.order.descending {
             groups.reverse();
