@@ -4,11 +4,15 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ringgate::dialect::changes::Changes;
+use ringgate::dialect::stream::{Transform, Translator};
+use ringgate::dialect::{Terms, Upstream, chat, json};
 use ringgate::http::chunked::ChunkedDecoder;
 use ringgate::http::sse::SseParser;
 use ringgate::http::{HeadLimits, Method, RequestHead, ResponseHead};
 use ringgate::meter::Meter;
 use ringgate::providers::{Provider, Slug};
+use serde_json::json;
 
 const REQUEST: &[u8] = b"POST /v1/local/default/openai/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8787\r\n\
 Accept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
@@ -132,5 +136,92 @@ fn meters(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads, chunks, events, paths, meters);
+/// A conversation with tools of about so many bytes.
+fn conversation(bytes: usize) -> Vec<u8> {
+    let tool = json!({"type": "function", "function": {"name": "look_up", "description": "Looks something up", "parameters": {
+        "type": "object", "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}}, "required": ["query"],
+    }}});
+    let mut messages = vec![
+        json!({"role": "system", "content": "Answer briefly.\nUse \"tools\" where they help."}),
+    ];
+    let mut length = 512;
+    for at in 0.. {
+        let words = "Some more words that fill the line. ".repeat(6);
+        let turn = [
+            json!({"role": "user", "content": format!("Question {at}: what is a \"gateway\"?\n{words}")}),
+            json!({"role": "assistant", "content": null, "tool_calls": [
+                {"id": format!("call_{at}"), "type": "function", "function": {"name": "look_up", "arguments": "{\"query\":\"gateway\",\"limit\":5}"}},
+            ]}),
+            json!({"role": "tool", "tool_call_id": format!("call_{at}"), "content": "{\"results\":[\"a thing between things\"]}"}),
+        ];
+        length += turn
+            .iter()
+            .map(|message| message.to_string().len())
+            .sum::<usize>();
+        messages.extend(turn);
+        if length >= bytes {
+            break;
+        }
+    }
+    json!({"model": "openai/gpt-4o", "messages": messages, "tools": [tool], "temperature": 0.7, "max_tokens": 1000})
+        .to_string()
+        .into_bytes()
+}
+
+fn translations(criterion: &mut Criterion) {
+    let upstream = |slug| Upstream {
+        slug,
+        model: "m",
+        max_output: None,
+    };
+    for (size, bytes) in [("2 KB", 2_000), ("20 KB", 20_000), ("200 KB", 200_000)] {
+        let body = conversation(bytes);
+        let mut group = criterion.benchmark_group(format!("chat request of {size}"));
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function("parsed", |bencher| {
+            bencher.iter(|| json::request(black_box(&body)));
+        });
+        for slug in [Slug::OpenAi, Slug::Groq, Slug::Mistral] {
+            group.bench_function(format!("edited for {}", slug.as_str()), |bencher| {
+                let upstream = upstream(slug);
+                bencher.iter(|| {
+                    chat::edit_request(black_box(&body), &upstream, &mut Changes::default())
+                });
+            });
+        }
+        group.bench_function("from chat to chat", |bencher| {
+            let upstream = upstream(Slug::OpenAi);
+            bencher.iter(|| {
+                let request = json::request(black_box(&body)).and_then(chat::read_request);
+                let request = request.expect("a chat request");
+                chat::write_request(&request, &upstream, &mut Changes::default())
+            });
+        });
+        group.finish();
+    }
+    let mut group = criterion.benchmark_group("chat stream of 64 events");
+    let stream = EVENT.repeat(64);
+    group.throughput(Throughput::Bytes(stream.len() as u64));
+    let terms = Terms::default();
+    let mut out = Vec::new();
+    group.bench_function("from chat to chat", |bencher| {
+        bencher.iter(|| {
+            let reader = Box::new(chat::StreamReader::new(&terms));
+            let writer = Box::new(chat::StreamWriter::new(&terms));
+            out.clear();
+            Translator::of_sse(reader, writer).feed(black_box(&stream), &mut out);
+        });
+    });
+    for slug in [Slug::OpenAi, Slug::OpenRouter] {
+        group.bench_function(format!("repaired, {}", slug.as_str()), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                chat::Repair::new(slug, false, "a").feed(black_box(&stream), &mut out);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, heads, chunks, events, paths, meters, translations);
 criterion_main!(benches);

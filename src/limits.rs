@@ -423,6 +423,8 @@ pub const JSON_DEPTH_MAX: usize = 127;
 pub const CHAT_CHOICES_MAX: usize = 128;
 /// Calls of tools in one answer of a chat stream; models call some dozens at most.
 pub const CHAT_CALLS_MAX: usize = 1024;
+/// Bytes of a provider's id or model name that every chunk of a stream repeats; longer ones are replaced by our own.
+pub const CHAT_NAME_MAX: usize = 512;
 /// Bytes of a call's arguments that are held until its name comes, which stands before them as a rule.
 pub const CALL_HELD_MAX: usize = 64 << 10;
 /// Bytes of one thought that are held until its signature comes: thoughts have at most some 64,000 tokens.

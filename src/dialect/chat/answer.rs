@@ -16,7 +16,7 @@ use crate::meter::Usage;
 /// Reads a provider's answer. One that holds an error instead is a failure.
 pub fn read_answer(body: Value, terms: &Terms) -> Result<Answer, Failure> {
     let mut body = unveiled(body);
-    let choices = match body["choices"].take() {
+    let choices = match take(Some(&mut body), "choices") {
         Value::Array(choices) if !choices.is_empty() => choices,
         _ if holds_error(&body) => return Err(failure_of(None, &body)),
         _ => return Err(Failure::broken("The provider's answer has no choices")),
@@ -40,7 +40,7 @@ pub fn read_answer(body: Value, terms: &Terms) -> Result<Answer, Failure> {
 /// Workers AI wraps the answers of one of its surfaces.
 pub fn unveiled(mut body: Value) -> Value {
     match body.get("choices").is_none() && body["result"]["choices"].is_array() {
-        true => body["result"].take(),
+        true => take(Some(&mut body), "result"),
         false => body,
     }
 }
@@ -51,7 +51,7 @@ fn read_choice(
     body: &Value,
     terms: &Terms,
 ) -> Result<Choice, Failure> {
-    let mut message = match choice["message"].take() {
+    let mut message = match take(Some(&mut choice), "message") {
         Value::Object(message) => message,
         _ => Map::new(),
     };
@@ -72,7 +72,7 @@ fn read_choice(
         Finish::Failed => Stop::with_native(StopReason::End, word),
         Finish::Ended(stop) => stop,
     };
-    let logprobs = Some(choice["logprobs"].take()).filter(|logprobs| !logprobs.is_null());
+    let logprobs = Some(take(Some(&mut choice), "logprobs")).filter(|logprobs| !logprobs.is_null());
     Ok(Choice {
         parts,
         stop,
@@ -221,18 +221,18 @@ fn read_call(mut call: Value, id: impl FnOnce() -> String) -> Result<ToolUse, Fa
         .map(|data| Signature::new(Origin::Google, data));
     let custom = call["custom"].is_object();
     let mut inner = match custom {
-        true => call["custom"].take(),
-        false => call["function"].take(),
+        true => take(Some(&mut call), "custom"),
+        false => take(Some(&mut call), "function"),
     };
     // Older models of Workers AI write the call flat.
     if inner.is_null() {
-        inner = json!({"name": call["name"].take(), "arguments": call["arguments"].take()});
+        inner = json!({"name": take(Some(&mut call), "name"), "arguments": take(Some(&mut call), "arguments")});
     }
     let name = text(&mut inner, "name")
         .ok_or_else(|| Failure::broken("The provider's answer calls a tool without a name"))?;
     let arguments = match custom {
         true => text(&mut inner, "input").unwrap_or_default(),
-        false => arguments_of(inner["arguments"].take()),
+        false => arguments_of(take(Some(&mut inner), "arguments")),
     };
     Ok(ToolUse {
         id: text(&mut call, "id").unwrap_or_else(id),
@@ -260,7 +260,7 @@ pub fn images_of(message: &mut Map<String, Value>) -> Vec<Media> {
     };
     images
         .into_iter()
-        .filter_map(|mut image| match image["image_url"]["url"].take() {
+        .filter_map(|mut image| match take(image.get_mut("image_url"), "url") {
             Value::String(url) if super::places::is_data_url(&url) => data_url(url),
             Value::String(url) => Some(Media::Url { url, mime: None }),
             _ => None,
@@ -317,6 +317,12 @@ fn cite(parts: &mut [Part], cited: &[Citation]) {
     if let Some(citations) = text.filter(|citations| citations.is_empty()) {
         citations.extend_from_slice(cited);
     }
+}
+
+/// Takes a field out of what may be an object.
+pub fn take(value: Option<&mut Value>, field: &str) -> Value {
+    let field = value.and_then(|value| value.get_mut(field));
+    field.map(Value::take).unwrap_or_default()
 }
 
 fn text(value: &mut Value, field: &str) -> Option<String> {
@@ -384,7 +390,7 @@ fn write_choice(at: usize, choice: &Choice, terms: &Terms) -> Value {
     if terms.legacy_calls && !written.calls.is_empty() {
         message.insert(
             "function_call".to_owned(),
-            written.calls[0]["function"].take(),
+            take(written.calls.first_mut(), "function"),
         );
         if choice.stop.reason == StopReason::ToolUse {
             word = "function_call";

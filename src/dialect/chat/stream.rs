@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use serde_json::{Map, Value, json};
 
 use super::super::Terms;
@@ -9,13 +10,14 @@ use super::super::failure::Failure;
 use super::super::neutral::{Citation, Delta, Event, Opening, Origin, PartKind, Signature, Stop};
 use super::super::stream::{Frame, Reader};
 use super::answer::{
-    arguments_of, content_of, failed, images_of, made_id, page_citations, read_annotation, unveiled,
+    arguments_of, content_of, failed, images_of, made_id, page_citations, read_annotation, take,
+    unveiled,
 };
 use super::calls::Calls;
 use super::errors::{failure_of, holds_error};
 use super::finish::{self, Finish};
 use super::thoughts::{self, Thought};
-use crate::limits::{CALL_HELD_MAX, CHAT_CALLS_MAX, CHAT_CHOICES_MAX};
+use crate::limits::{CALL_HELD_MAX, CHAT_CALLS_MAX, CHAT_CHOICES_MAX, THOUGHTS_HELD_MAX};
 
 const NO_NAME: &str = "The provider's stream calls a tool without a name";
 
@@ -66,7 +68,7 @@ impl StreamReader {
         if name == "error" || holds_error(&chunk) {
             return Err(failure_of(None, &chunk).with_raw(data));
         }
-        let choices = match chunk["choices"].take() {
+        let choices = match take(Some(&mut chunk), "choices") {
             Value::Array(choices) => choices,
             _ => return Ok(()),
         };
@@ -106,14 +108,14 @@ impl StreamReader {
             // OpenRouter says twice that it is done, and puts the usage on a choice.
             return Ok(());
         }
-        let delta = ["delta", "message"]
-            .into_iter()
-            .find_map(|field| match chunk[field].take() {
+        let delta = ["delta", "message"].into_iter().find_map(|field| {
+            match take(Some(&mut chunk), field) {
                 Value::Object(delta) => Some(delta),
                 _ => None,
-            });
+            }
+        });
         choice.delta(delta.unwrap_or_default(), &self.terms, out)?;
-        if let logprobs @ Value::Object(_) = chunk["logprobs"].take() {
+        if let logprobs @ Value::Object(_) = take(Some(&mut chunk), "logprobs") {
             choice.logprobs(logprobs, out);
         }
         let Some(word) = chunk["finish_reason"].as_str() else {
@@ -165,7 +167,7 @@ impl Reader for StreamReader {
                 let message = format!("The provider's stream ended with {kind}");
                 Err(Failure::broken(message).with_code(kind).with_raw(data))
             }
-            Frame::Stray(bytes) => match serde_json::from_slice::<Value>(bytes.trim_ascii()) {
+            Frame::Stray(bytes) => match serde_json::from_slice::<Value>(last_object(bytes)) {
                 Ok(value) if holds_error(&value) => Err(failure_of(None, &value).with_raw(bytes)),
                 _ => Ok(()),
             },
@@ -184,6 +186,14 @@ impl Reader for StreamReader {
     }
 }
 
+/// The object that starts the last line to do so: pieces of an event may stand before it.
+fn last_object(bytes: &[u8]) -> &[u8] {
+    match memmem::rfind(bytes, b"\n{") {
+        Some(before) => &bytes[before + 1..],
+        None => bytes,
+    }
+}
+
 /// One of the answers in a stream.
 struct Choice {
     number: u32,
@@ -191,6 +201,8 @@ struct Choice {
     next: u32,
     open: Open,
     calls: Calls,
+    /// The thought that is open, as far as it is held.
+    thought: String,
     /// Something came, be it empty.
     said: bool,
     stopped: bool,
@@ -212,6 +224,7 @@ impl Choice {
             next: 0,
             open: Open::Nothing,
             calls: Calls::default(),
+            thought: String::new(),
             said: false,
             stopped: false,
         }
@@ -292,8 +305,13 @@ impl Choice {
         for thought in thoughts::combine(plain, details) {
             match thought {
                 Thought::Part(PartKind::Thinking { text, signature }) => {
-                    if !text.is_empty() {
+                    // A signature may bring its whole thought once more.
+                    let again = signature.is_some() && text == self.thought;
+                    if !text.is_empty() && !again {
                         let index = self.thinking(out);
+                        if self.thought.len() + text.len() <= THOUGHTS_HELD_MAX {
+                            self.thought.push_str(&text);
+                        }
                         self.grow(index, Delta::Thinking(Cow::Borrowed(&text)), out);
                     }
                     // A signature without its thought proves nothing.
@@ -319,6 +337,7 @@ impl Choice {
         }
         let index = self.begin(Opening::Thinking, out);
         self.open = Open::Thinking(index);
+        self.thought.clear();
         index
     }
 
@@ -337,13 +356,13 @@ impl Choice {
             .map(|data| Signature::new(Origin::Google, data));
         let custom = call["custom"].is_object();
         let mut inner = match custom {
-            true => call["custom"].take(),
-            false => call["function"].take(),
+            true => take(Some(&mut call), "custom"),
+            false => take(Some(&mut call), "function"),
         };
         if inner.is_null() {
-            inner = json!({"name": call["name"].take(), "arguments": call["arguments"].take()});
+            inner = json!({"name": take(Some(&mut call), "name"), "arguments": take(Some(&mut call), "arguments")});
         }
-        let fragment = match inner[if custom { "input" } else { "arguments" }].take() {
+        let fragment = match take(Some(&mut inner), if custom { "input" } else { "arguments" }) {
             Value::String(text) => text,
             Value::Null => String::new(),
             object => arguments_of(object),

@@ -347,7 +347,10 @@ impl Writer<'_> {
         let says_nothing = content == "" && images.is_empty();
         message.insert("content".to_owned(), content);
         self.thoughts(turn, &mut message);
-        if says_nothing && calls.is_empty() && !message.contains_key("reasoning_content") {
+        let thinks = ["reasoning_content", "reasoning", "reasoning_details"]
+            .iter()
+            .any(|field| message.contains_key(*field));
+        if says_nothing && calls.is_empty() && !thinks {
             return Ok(None);
         }
         if let Some(name) = &turn.name {

@@ -10,7 +10,7 @@ use super::answer::{annotation, extra_content, image, usage_value};
 use super::errors::write_error;
 use super::finish;
 use super::thoughts::{encrypted_detail, text_detail, text_signature_detail};
-use crate::limits::THOUGHTS_HELD_MAX;
+use crate::limits::{CHAT_NAME_MAX, THOUGHTS_HELD_MAX};
 use crate::meter::Usage;
 
 /// Writes a stream for a chat client.
@@ -71,11 +71,12 @@ impl StreamWriter {
     }
 
     fn set_head(&mut self, id: Option<&str>, model: Option<&str>, created: Option<u64>) {
-        let id = match id {
+        let short = |name: &&str| name.len() <= CHAT_NAME_MAX;
+        let id = match id.filter(short) {
             Some(id) => Value::from(id),
             None => Value::from(format!("chatcmpl-{}", self.terms.id)),
         };
-        let model = Value::from(model.unwrap_or(&self.terms.model));
+        let model = Value::from(model.filter(short).unwrap_or(&self.terms.model));
         let created = created.unwrap_or(self.terms.created);
         self.head = format!(
             "data: {{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},\"choices\":["
