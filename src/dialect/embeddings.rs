@@ -146,7 +146,8 @@ impl Plan {
     fn relayed(&self, answers: Vec<Value>) -> Result<Value, Failure> {
         let only = answers.into_iter().next();
         let mut answer = only.ok_or_else(|| Failure::broken("The provider did not answer"))?;
-        for entry in answer["data"].as_array_mut().into_iter().flatten() {
+        let data = answer.get_mut("data").and_then(Value::as_array_mut);
+        for entry in data.into_iter().flatten() {
             if let Some(place) = entry.get_mut("embedding") {
                 *place = written(place.take(), self.base64)?;
             }
@@ -476,22 +477,20 @@ fn segment(name: &str) -> String {
 fn read(shape: Shape, mut answer: Value) -> Result<Vec<Value>, Failure> {
     let found = match shape {
         Shape::Gemini if answer.get("embedding").is_some() => {
-            vec![answer["embedding"]["values"].take()]
+            vec![take(&mut answer, "/embedding/values")]
         }
-        Shape::Gemini => each(&mut answer["embeddings"], |entry| entry["values"].take()),
-        Shape::Vertex => each(&mut answer["predictions"], |entry| {
-            entry["embeddings"]["values"].take()
-        }),
+        Shape::Gemini => each(&mut answer, "/embeddings", "/values"),
+        Shape::Vertex => each(&mut answer, "/predictions", "/embeddings/values"),
         Shape::Cohere | Shape::BedrockCohere if answer["embeddings"].is_object() => {
-            each(&mut answer["embeddings"]["float"], Value::take)
+            each(&mut answer, "/embeddings/float", "")
         }
-        Shape::Cohere | Shape::BedrockCohere => each(&mut answer["embeddings"], Value::take),
-        Shape::Titan => vec![answer["embedding"].take()],
-        Shape::Nova => each(&mut answer["embeddings"], |entry| entry["embedding"].take()),
+        Shape::Cohere | Shape::BedrockCohere => each(&mut answer, "/embeddings", ""),
+        Shape::Titan => vec![take(&mut answer, "/embedding")],
+        Shape::Nova => each(&mut answer, "/embeddings", "/embedding"),
         // One text gives its vector alone on some backends.
         Shape::HuggingFace if answer[0].is_number() => vec![answer],
-        Shape::HuggingFace => each(&mut answer, Value::take),
-        Shape::OpenAi => each(&mut answer["data"], |entry| entry["embedding"].take()),
+        Shape::HuggingFace => each(&mut answer, "", ""),
+        Shape::OpenAi => each(&mut answer, "/data", "/embedding"),
     };
     match found.iter().all(|vector| vector[0].is_number()) {
         true => Ok(found),
@@ -499,12 +498,18 @@ fn read(shape: Shape, mut answer: Value) -> Result<Vec<Value>, Failure> {
     }
 }
 
-fn each(list: &mut Value, take: impl Fn(&mut Value) -> Value) -> Vec<Value> {
-    list.as_array_mut()
-        .into_iter()
-        .flatten()
-        .map(take)
-        .collect()
+/// What stands at `inner` of each entry of the list at `outer`.
+fn each(answer: &mut Value, outer: &str, inner: &str) -> Vec<Value> {
+    let list = answer.pointer_mut(outer).and_then(Value::as_array_mut);
+    let entries = list.into_iter().flatten();
+    entries.map(|entry| take(entry, inner)).collect()
+}
+
+fn take(answer: &mut Value, pointer: &str) -> Value {
+    answer
+        .pointer_mut(pointer)
+        .map(Value::take)
+        .unwrap_or_default()
 }
 
 /// Tokens that an answer states.
@@ -550,5 +555,321 @@ fn written(vector: Value, base64: bool) -> Result<Value, Failure> {
             Ok(floats.map(Value::from).collect())
         }
         other => Ok(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(slug: Slug, model: &str) -> Upstream<'_> {
+        Upstream {
+            slug,
+            model,
+            max_output: None,
+        }
+    }
+
+    fn planned(slug: Slug, model: &str, body: Value) -> Plan {
+        plan(body, &upstream(slug, model)).unwrap_or_else(|invalid| panic!("{invalid:?}"))
+    }
+
+    fn refused(slug: Slug, model: &str, body: Value) -> Invalid {
+        plan(body, &upstream(slug, model)).expect_err("is not to be planned")
+    }
+
+    fn calls(plan: &Plan) -> Vec<(&str, Value)> {
+        let calls = plan.calls.iter();
+        calls
+            .map(|call| (call.path.as_str(), call.body.clone()))
+            .collect()
+    }
+
+    fn merged(plan: &Plan, answers: Value) -> Value {
+        let Value::Array(answers) = answers else {
+            panic!("no list");
+        };
+        plan.merge(answers)
+            .unwrap_or_else(|failure| panic!("{failure:?}"))
+    }
+
+    /// One text, two texts and a length, as OpenAI's SDK asks.
+    fn two() -> Value {
+        json!({"model": "x/y", "input": ["a", "b"], "dimensions": 2, "encoding_format": "float", "user": "u"})
+    }
+
+    fn list(model: &str, tokens: u64) -> Value {
+        json!({
+            "object": "list", "model": model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "data": [
+                {"object": "embedding", "index": 0, "embedding": [0.5, -1.0]},
+                {"object": "embedding", "index": 1, "embedding": [0.25, 2.0]},
+            ],
+        })
+    }
+
+    #[test]
+    fn relayed_requests_keep_all_but_the_model() {
+        for (slug, path) in [
+            (Slug::OpenAi, "v1/embeddings"),
+            (Slug::AzureOpenAi, "embeddings"),
+            (Slug::Fireworks, "v1/embeddings"),
+            (Slug::WorkersAi, "v1/embeddings"),
+            (Slug::OpenRouter, "v1/embeddings"),
+            (Slug::Custom, "v1/embeddings"),
+        ] {
+            let body = json!({"model": "x/y", "input": [[1, 2]], "dimensions": 8, "encoding_format": "base64", "odd": 1});
+            let plan = planned(slug, "y", body);
+            let sent = json!({"model": "y", "input": [[1, 2]], "dimensions": 8, "odd": 1, "encoding_format": "base64"});
+            assert_eq!(calls(&plan), [(path, sent)], "{slug:?}");
+            assert!(plan.is_untouched() && plan.changes.is_empty());
+        }
+    }
+
+    #[test]
+    fn mistral_has_its_own_words() {
+        let body = json!({"model": "x/y", "input": "a", "dimensions": 8, "encoding_format": "base64", "user": "u"});
+        let plan = planned(Slug::Mistral, "mistral-embed", body);
+        let sent = json!({"model": "mistral-embed", "input": "a", "output_dimension": 8});
+        assert_eq!(calls(&plan), [("v1/embeddings", sent)]);
+        assert_eq!(
+            plan.changes.to_string(),
+            "rename:dimensions=output_dimension,drop:user"
+        );
+        // It gave floats; base64 was asked for.
+        let answer = json!([{"object": "list", "data": [{"index": 0, "embedding": [0.5, -1.0]}], "usage": {"prompt_tokens": 3}}]);
+        let answer = merged(&plan, answer);
+        assert_eq!(answer["data"][0]["embedding"], "AAAAPwAAgL8=");
+        assert_eq!(answer["usage"]["prompt_tokens"], 3);
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_were_asked_for() {
+        let base64 = json!({"input": "a", "encoding_format": "base64"});
+        let floats = json!({"input": "a"});
+        let answer = |embedding: Value| json!([{"data": [{"embedding": embedding}]}]);
+        let numbers = json!([0.5, -1.0]);
+        let text = json!("AAAAPwAAgL8=");
+        for (body, given, expected) in [
+            (&base64, &numbers, &text),
+            (&base64, &text, &text),
+            (&floats, &numbers, &numbers),
+            (&floats, &text, &numbers),
+        ] {
+            let plan = planned(Slug::Custom, "y", body.clone());
+            let merged = merged(&plan, answer(given.clone()));
+            assert_eq!(&merged["data"][0]["embedding"], expected, "{body} {given}");
+        }
+        let odd = refused(
+            Slug::OpenAi,
+            "y",
+            json!({"input": "a", "encoding_format": "int8"}),
+        );
+        assert_eq!(odd.param.as_deref(), Some("encoding_format"));
+    }
+
+    #[test]
+    fn gemini_takes_one_or_many() {
+        let one = json!({"input": "a", "task_type": "retrieval_query"});
+        let plan = planned(Slug::GoogleAiStudio, "models/gemini-embedding-001", one);
+        let sent = json!({"content": {"parts": [{"text": "a"}]}, "taskType": "RETRIEVAL_QUERY"});
+        assert_eq!(
+            calls(&plan),
+            [("v1beta/models/gemini-embedding-001:embedContent", sent)]
+        );
+        let answer = merged(&plan, json!([{"embedding": {"values": [0.5, -1.0]}}]));
+        assert_eq!(answer["data"][0]["embedding"], json!([0.5, -1.0]));
+        assert_eq!(
+            answer["usage"],
+            json!({"prompt_tokens": 0, "total_tokens": 0})
+        );
+        let plan = planned(Slug::GoogleAiStudio, "e", two());
+        let request = |text: &str| json!({"model": "models/e", "content": {"parts": [{"text": text}]}, "outputDimensionality": 2});
+        let sent = json!({"requests": [request("a"), request("b")]});
+        assert_eq!(calls(&plan), [("v1beta/models/e:batchEmbedContents", sent)]);
+        let answer = json!([{"embeddings": [{"values": [0.5, -1.0]}, {"values": [0.25, 2.0]}]}]);
+        assert_eq!(merged(&plan, answer), list("e", 0));
+        assert_eq!(plan.changes.to_string(), "drop:user");
+        let many = json!({"input": vec!["x"; GEMINI_EMBED_TEXTS + 1]});
+        assert_eq!(planned(Slug::GoogleAiStudio, "e", many).calls.len(), 2);
+    }
+
+    #[test]
+    fn vertex_predicts() {
+        let plan = planned(Slug::GoogleVertexAi, "google/text-embedding-005", two());
+        let sent = json!({"instances": [{"content": "a"}, {"content": "b"}], "parameters": {"outputDimensionality": 2}});
+        let path = "publishers/google/models/text-embedding-005:predict";
+        assert_eq!(calls(&plan), [(path, sent)]);
+        let prediction = |values: Value, count: u64| json!({"embeddings": {"values": values, "statistics": {"token_count": count, "truncated": false}}});
+        let answer = json!([{"predictions": [prediction(json!([0.5, -1.0]), 3), prediction(json!([0.25, 2.0]), 4)]}]);
+        assert_eq!(merged(&plan, answer), list("google/text-embedding-005", 7));
+        let plan = planned(Slug::GoogleVertexAi, "gemini-embedding-001", two());
+        assert_eq!(plan.calls.len(), 2);
+        let answers = json!([{"predictions": [prediction(json!([0.5, -1.0]), 1)]}, {"predictions": [prediction(json!([0.25, 2.0]), 1)]}]);
+        assert_eq!(merged(&plan, answers), list("gemini-embedding-001", 2));
+    }
+
+    #[test]
+    fn cohere_wants_a_purpose() {
+        let plan = planned(Slug::Cohere, "embed-v4.0", two());
+        let sent = json!({"texts": ["a", "b"], "input_type": "search_document", "model": "embed-v4.0",
+            "embedding_types": ["float"], "output_dimension": 2});
+        assert_eq!(calls(&plan), [("v2/embed", sent)]);
+        let answer = json!([{"embeddings": {"float": [[0.5, -1.0], [0.25, 2.0]]}, "meta": {"billed_units": {"input_tokens": 4.0}}}]);
+        assert_eq!(merged(&plan, answer), list("embed-v4.0", 4));
+        let body =
+            json!({"input": vec!["x"; 97], "input_type": "classification", "truncate": "end"});
+        let plan = planned(Slug::Cohere, "e", body);
+        let sizes: Vec<usize> = plan
+            .calls
+            .iter()
+            .map(|call| call.body["texts"].as_array().unwrap().len())
+            .collect();
+        assert_eq!(sizes, [96, 1]);
+        assert_eq!(plan.calls[1].body["input_type"], "classification");
+        assert_eq!(plan.calls[1].body["truncate"], "END");
+        let one = |count: usize| json!({"embeddings": {"float": vec![[0.5]; count]}, "meta": {"billed_units": {"input_tokens": 2}}});
+        let answer = merged(&plan, json!([one(96), one(1)]));
+        assert_eq!(answer["data"].as_array().unwrap().len(), 97);
+        assert_eq!(answer["data"][96]["index"], 96);
+        assert_eq!(answer["usage"]["total_tokens"], 4);
+    }
+
+    #[test]
+    fn bedrock_is_asked_as_its_models_are() {
+        let titan = "amazon.titan-embed-text-v2:0";
+        let plan = planned(Slug::AwsBedrock, titan, two());
+        let path = "model/amazon.titan-embed-text-v2%3A0/invoke";
+        let sent = |text: &str| (path, json!({"inputText": text, "dimensions": 2}));
+        assert_eq!(calls(&plan), [sent("a"), sent("b")]);
+        let answers = json!([
+            {"embedding": [0.5, -1.0], "inputTextTokenCount": 3}, {"embedding": [0.25, 2.0], "inputTextTokenCount": 4}]);
+        assert_eq!(merged(&plan, answers), list(titan, 7));
+        let older = refused(Slug::AwsBedrock, "amazon.titan-embed-text-v1", two());
+        assert_eq!(older.param.as_deref(), Some("dimensions"));
+        let pictures = planned(Slug::AwsBedrock, "amazon.titan-embed-image-v1", two());
+        let sent = json!({"inputText": "a", "embeddingConfig": {"outputEmbeddingLength": 2}});
+        assert_eq!(pictures.calls[0].body, sent);
+
+        let mut plan = planned(Slug::AwsBedrock, "us.cohere.embed-v4:0", two());
+        let sent = json!({"texts": ["a", "b"], "input_type": "search_document", "embedding_types": ["float"], "output_dimension": 2});
+        assert_eq!(
+            calls(&plan),
+            [("model/us.cohere.embed-v4%3A0/invoke", sent)]
+        );
+        plan.header_tokens = Some(9);
+        let answer = json!([{"embeddings": {"float": [[0.5, -1.0], [0.25, 2.0]]}, "response_type": "embeddings_by_type"}]);
+        assert_eq!(merged(&plan, answer), list("us.cohere.embed-v4:0", 9));
+        let plan = planned(
+            Slug::AwsBedrock,
+            "cohere.embed-english-v3",
+            json!({"input": ["a", "b"]}),
+        );
+        assert_eq!(
+            plan.calls[0].body,
+            json!({"texts": ["a", "b"], "input_type": "search_document"})
+        );
+        let answer = json!([{"embeddings": [[0.5, -1.0], [0.25, 2.0]], "response_type": "embeddings_floats"}]);
+        assert_eq!(merged(&plan, answer), list("cohere.embed-english-v3", 0));
+        let older = refused(Slug::AwsBedrock, "cohere.embed-english-v3", two());
+        assert_eq!(older.param.as_deref(), Some("dimensions"));
+
+        let plan = planned(
+            Slug::AwsBedrock,
+            "amazon.nova-2-multimodal-embeddings-v1:0",
+            two(),
+        );
+        let sent = json!({"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": {"embeddingPurpose": "GENERIC_INDEX",
+            "text": {"value": "a", "truncationMode": "END"}, "embeddingDimension": 2}});
+        assert_eq!(plan.calls[0].body, sent);
+        assert_eq!(plan.calls.len(), 2);
+        let answers = json!([
+            {"embeddings": [{"embeddingType": "TEXT", "embedding": [0.5, -1.0]}]}, {"embeddings": [{"embedding": [0.25, 2.0]}]}]);
+        assert_eq!(
+            merged(&plan, answers)["data"][1]["embedding"],
+            json!([0.25, 2.0])
+        );
+    }
+
+    #[test]
+    fn huggingface_extracts_features() {
+        let plan = planned(
+            Slug::HuggingFace,
+            "BAAI/bge-m3:hf-inference",
+            json!({"input": ["a", "b"]}),
+        );
+        let sent = json!({"inputs": ["a", "b"]});
+        assert_eq!(
+            calls(&plan),
+            [("BAAI/bge-m3/pipeline/feature-extraction", sent)]
+        );
+        let answer = merged(&plan, json!([[[0.5, -1.0], [0.25, 2.0]]]));
+        assert_eq!(answer, list("BAAI/bge-m3:hf-inference", 0));
+        let plan = planned(Slug::HuggingFace, "m", json!({"input": "a"}));
+        assert_eq!(
+            merged(&plan, json!([[0.5, -1.0]]))["data"][0]["embedding"],
+            json!([0.5, -1.0])
+        );
+        // Embeddings of single tokens are none of texts.
+        assert!(plan.merge(vec![json!([[[0.5], [1.0]]])]).is_err());
+    }
+
+    #[test]
+    fn who_has_none_says_so() {
+        for slug in [
+            Slug::Anthropic,
+            Slug::Groq,
+            Slug::DeepSeek,
+            Slug::PerplexityAi,
+            Slug::Cerebras,
+            Slug::Grok,
+            Slug::Replicate,
+        ] {
+            let refused = refused(slug, "m", json!({"input": "a"}));
+            assert_eq!(refused.code, Some(UNSUPPORTED_ENDPOINT), "{slug:?}");
+        }
+        let other = refused(
+            Slug::AwsBedrock,
+            "anthropic.claude-haiku-4-5",
+            json!({"input": "a"}),
+        );
+        assert_eq!(other.code, Some(UNSUPPORTED_ENDPOINT));
+    }
+
+    #[test]
+    fn inputs_are_texts() {
+        for (input, place) in [
+            (json!([1, 2]), "input"),
+            (json!([[1, 2]]), "input"),
+            (json!([]), "input"),
+            (json!(null), "input"),
+            (json!({}), "input"),
+            (json!(["a", 1]), "input[1]"),
+            (json!(vec!["x"; EMBEDDING_TEXTS_MAX + 1]), "input"),
+        ] {
+            let refused = refused(Slug::Cohere, "m", json!({"input": input}));
+            assert_eq!(refused.param.as_deref(), Some(place));
+        }
+    }
+
+    #[test]
+    fn answers_that_make_no_sense_are_failures() {
+        let plan = planned(Slug::Cohere, "m", json!({"input": ["a", "b"]}));
+        for answer in [
+            json!({}),
+            json!([]),
+            json!({"embeddings": {"float": [[0.5]]}}),
+            json!({"embeddings": {"float": [[0.5], ["x"]]}}),
+            json!({"embeddings": {"float": [[0.5], []]}}),
+            json!({"embeddings": {"float": 7}}),
+        ] {
+            assert_eq!(
+                plan.merge(vec![answer.clone()]).unwrap_err().status,
+                502,
+                "{answer}"
+            );
+        }
+        let relayed = planned(Slug::OpenAi, "m", json!({"input": "a"}));
+        assert!(relayed.merge(Vec::new()).is_err());
     }
 }

@@ -173,3 +173,131 @@ fn metadata(source: KeySource) -> Value {
     };
     json!({"keySource": name})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(model: &str, input: Value, provider: Dialect) -> Asked {
+        let run = read(json!({"model": model, "input": input})).unwrap();
+        run.asked(provider)
+    }
+
+    #[test]
+    fn inputs_say_what_they_ask_for() {
+        let messages = json!([{"role": "user", "content": "hi"}]);
+        let body = json!({"messages": messages, "max_tokens": 5, "model": "openai/gpt-5"});
+        let chat = asked(
+            "openai/gpt-5",
+            json!({"messages": messages, "max_tokens": 5}),
+            Dialect::Chat,
+        );
+        assert_eq!(chat, Asked::Conversation(Dialect::Chat, body));
+        let body = json!({"messages": messages, "model": "anthropic/c"});
+        let own = asked(
+            "anthropic/c",
+            json!({"messages": messages}),
+            Dialect::Messages,
+        );
+        assert_eq!(own, Asked::Conversation(Dialect::Messages, body.clone()));
+        let gemini = asked(
+            "anthropic/c",
+            json!({"messages": messages}),
+            Dialect::Gemini,
+        );
+        assert_eq!(gemini, Asked::Conversation(Dialect::Chat, body.clone()));
+        let prompt = asked("anthropic/c", json!({"prompt": "hi"}), Dialect::Messages);
+        assert_eq!(
+            prompt,
+            Asked::Conversation(
+                Dialect::Chat,
+                json!({"model": "anthropic/c", "messages": messages})
+            )
+        );
+        let items = asked("openai/gpt-5", json!({"input": "hi"}), Dialect::Chat);
+        assert_eq!(
+            items,
+            Asked::Conversation(
+                Dialect::Responses,
+                json!({"input": "hi", "model": "openai/gpt-5"})
+            )
+        );
+        let embeddings = asked(
+            "openai/text-embedding-3-small",
+            json!({"input": "hi"}),
+            Dialect::Chat,
+        );
+        assert!(matches!(embeddings, Asked::Embeddings(_)));
+        let own = asked("recraft/v3", json!({"size": "1x1"}), Dialect::Chat);
+        assert_eq!(
+            own,
+            Asked::Own(json!({"size": "1x1", "model": "recraft/v3"}))
+        );
+    }
+
+    #[test]
+    fn options_agree_with_each_other() {
+        let read = |options: Value| {
+            read(json!({"model": "m", "input": {"stream": true}, "options": options}))
+        };
+        let run =
+            read(json!({"background": true, "webhookUrl": "HTTPS://x/y", "webhookFormat": "chat"}))
+                .unwrap();
+        let expected = Options {
+            background: true,
+            webhook: Some("HTTPS://x/y".to_owned()),
+            webhook_as_text: true,
+        };
+        assert_eq!(run.options, expected);
+        assert!(run.is_streamed());
+        assert_eq!(read(json!({})).unwrap().options, Options::default());
+        for (options, place) in [
+            (json!({"webhookUrl": "https://x"}), "options.webhookUrl"),
+            (
+                json!({"background": true, "webhookUrl": "http://x"}),
+                "options.webhookUrl",
+            ),
+            (
+                json!({"background": true, "webhookFormat": "raw"}),
+                "options.webhookFormat",
+            ),
+            (
+                json!({"background": true, "webhookUrl": "https://x", "webhookFormat": "xml"}),
+                "options.webhookFormat",
+            ),
+            (json!({"background": "yes"}), "options.background"),
+        ] {
+            let refused = read(options.clone()).unwrap_err();
+            assert_eq!(refused.param.as_deref(), Some(place), "{options}");
+        }
+        assert_eq!(
+            super::read(json!({"model": "m"}))
+                .unwrap_err()
+                .param
+                .as_deref(),
+            Some("input")
+        );
+        assert_eq!(
+            super::read(json!({"input": {}}))
+                .unwrap_err()
+                .param
+                .as_deref(),
+            Some("model")
+        );
+    }
+
+    #[test]
+    fn answers_are_wrapped_as_documented() {
+        let wrapped =
+            json!({"result": {"response": "x"}, "success": true, "errors": [], "messages": []});
+        assert_eq!(result(json!({"response": "x"})), wrapped);
+        let told = with_key_source(json!({"id": "x"}), KeySource::Own);
+        assert_eq!(
+            told,
+            json!({"id": "x", "gatewayMetadata": {"keySource": "BYOK"}})
+        );
+        let media = completed(json!({"image": "https://x"}), KeySource::House);
+        let expected = json!({"state": "Completed", "result": {"image": "https://x"}, "gatewayMetadata": {"keySource": "Unified"}});
+        assert_eq!(media, expected);
+    }
+}
