@@ -43,7 +43,7 @@ impl Conversation<'_> {
             self.messages.iter().rev().take_while(|message| {
                 message.speaks_for_tools() || message.role == Speaker::Assistant
             });
-        let mut calls = since.filter(|message| message.content.iter().any(|block| is_call(block)));
+        let mut calls = since.filter(|message| message.content.iter().any(is_call));
         calls.any(|message| !matches!(message.content.first(), Some(Block::ReasoningContent(_))))
     }
 }
@@ -385,6 +385,7 @@ impl Writer<'_> {
                 | PartKind::Video(_)
                 | PartKind::Audio(_) => {
                     content.push(Block::text("The result follows in the user's message."));
+                    let id = fit(id, self.abilities.ids);
                     later.push(Block::text(format!("The result of the tool call {id}:")));
                     later.push(self.media(&part.kind, &place.inside(at))?);
                 }

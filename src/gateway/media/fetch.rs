@@ -152,7 +152,7 @@ impl Fetcher<'_> {
         let left = self.left()?;
         let found = resolver.resolve(mailbox, &origin.host, origin.port, left);
         let found = found.await;
-        found.or_else(|_| Err(self.left().err().unwrap_or(FetchError::Unreachable)))
+        found.map_err(|_| self.left().err().unwrap_or(FetchError::Unreachable))
     }
 
     /// Reads the body, in base64 as it comes: nothing is held twice.
@@ -297,7 +297,8 @@ mod tests {
     }
 
     /// Fetches with names that `look_up` answers, on one of the drivers.
-    fn fetch_with(
+    fn fetch_by(
+        proxy: Option<Arc<Origin>>,
         rules: Rules,
         url: &str,
         look_up: impl Fn(&str) -> Vec<[u8; 4]> + Send + Sync + 'static,
@@ -314,7 +315,7 @@ mod tests {
             resolver: resolver.expect("a thread"),
             mailbox,
             tls: UpstreamTls::build(Roots::Bundled, None).expect("roots"),
-            proxy: None,
+            proxy,
             timeout: Duration::from_secs(20),
         };
         runtime.block_on(async {
@@ -329,6 +330,14 @@ mod tests {
             };
             fetcher.fetch(url).await
         })
+    }
+
+    fn fetch_with(
+        rules: Rules,
+        url: &str,
+        look_up: impl Fn(&str) -> Vec<[u8; 4]> + Send + Sync + 'static,
+    ) -> Result<Fetched, FetchError> {
+        fetch_by(None, rules, url, look_up)
     }
 
     fn fetch(rules: Rules, url: &str) -> Result<Fetched, FetchError> {
@@ -437,6 +446,26 @@ mod tests {
             (asked.load(Ordering::SeqCst), served.load(Ordering::SeqCst)),
             (1, 1)
         );
+    }
+
+    #[test]
+    fn a_proxy_is_asked_for_the_address_that_was_checked() {
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let note = asked.clone();
+        let (proxy, _) = server(move |place| {
+            note.lock().expect("a note").push(place.to_owned());
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec()
+        });
+        let proxy = Some(Arc::new(Origin::new(false, "127.0.0.1", proxy)));
+        let look_up = |host: &str| match host {
+            "closed.example" => vec![[127, 0, 0, 2]],
+            _ => vec![[127, 0, 0, 1]],
+        };
+        let found = fetch_by(proxy.clone(), LOCAL, "http://closed.example/", look_up);
+        assert!(matches!(found, Err(FetchError::Closed)));
+        let found = fetch_by(proxy, LOCAL, "http://pictures.example:81/", look_up);
+        assert!(matches!(found, Err(FetchError::Unreachable)));
+        assert_eq!(*asked.lock().expect("the notes"), ["127.0.0.1:81"]);
     }
 
     #[test]

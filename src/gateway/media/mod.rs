@@ -227,11 +227,11 @@ fn put(
 
 /// Waits for all of them at once; their answers come in their order.
 async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        futures.map(|future| (Box::pin(future), None)).collect();
+    let mut running: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
     poll_fn(|cx| {
         let mut pending = false;
-        for (future, output) in &mut running {
+        for (future, output) in running.iter_mut().zip(&mut outputs) {
             if output.is_none() {
                 match future.as_mut().poll(cx) {
                     Poll::Ready(found) => *output = Some(found),
@@ -245,8 +245,7 @@ async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
         }
     })
     .await;
-    let outputs = running.into_iter().filter_map(|(_, output)| output);
-    outputs.collect()
+    outputs.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

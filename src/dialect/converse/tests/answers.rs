@@ -257,6 +257,7 @@ fn errors_are_told_by_header_body_and_status() {
 }
 
 /// Recorded exchanges lie outside of the repository; `RINGGATE_RECORDED` names their folder.
+#[cfg(test)]
 #[test]
 fn recorded_answers_are_read() {
     let Some(folder) = std::env::var_os("RINGGATE_RECORDED") else {
