@@ -448,21 +448,22 @@ fn no_secret_is_seen_anywhere() {
     seen.push_str(&gateway.access.text());
     seen.push_str(&gateway.notices.text());
     let folder = gateway.folder.path().join("data");
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(&folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        files.push(
-            path.file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned(),
-        );
-        seen.push_str(&String::from_utf8_lossy(
-            &std::fs::read(path).expect("readable"),
-        ));
+    let (mut folders, mut files) = (vec![folder], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            seen.push_str(&String::from_utf8_lossy(
+                &std::fs::read(&path).expect("readable"),
+            ));
+            files.push(path.display().to_string());
+        }
     }
     assert!(
-        files.iter().any(|name| name == "ringgate.db-wal"),
+        files.iter().any(|name| name.ends_with("/ringgate.db-wal")),
         "{files:?}"
     );
     for value in values {
