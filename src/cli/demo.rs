@@ -102,6 +102,7 @@ fn behind(mut config: Config, base_url: &BaseUrl) -> Config {
                 slug,
                 base_url: Some(place(base_url, slug)),
                 api_key: None,
+                region: None,
             }),
         }
     }

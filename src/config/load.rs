@@ -330,12 +330,16 @@ impl Sources<'_> {
                 Some(_) => self.one(&key("api_key"), "", SecretSource::parse),
                 None => None,
             };
-            self.warn_of_idle("providers", &name, &["region"]);
+            let region = match self.file_entry(&key("region")) {
+                Some(_) => self.one(&key("region"), "", value::region),
+                None => None,
+            };
             configured.push(ProviderConfig {
                 name,
                 slug,
                 base_url,
                 api_key,
+                region,
             });
         }
         configured
@@ -777,11 +781,8 @@ mod tests {
         let file = "[data]\nlisten = [\"127.0.0.1:8787\"]\nthreads = 0\n[management]\nlisten = \"127.0.0.1:8788\"\n[account]\nid = \"local\"\n[providers.openai]\nbase_url = \"http://127.0.0.1:9001\"\napi_key = \"env:OPENAI_API_KEY\"\n[providers.aws-bedrock]\nregion = \"us-east-1\"\n[providers.custom-local]\nbase_url = \"http://127.0.0.1:11434\"\n[gateways.default]\nauthentication = false\ncache_ttl = 300\n";
         let (config, _) = read(Flags::default(), &[], file).expect("right");
         assert_eq!(config.providers.len(), 3);
-        let warnings = config.warnings.join("\n");
-        assert!(
-            warnings.contains("r.toml:12: providers.aws-bedrock.region has no effect yet"),
-            "{warnings}"
-        );
+        let regions = config.providers.iter().map(|one| one.region.as_deref());
+        assert!(regions.flatten().eq(["us-east-1"]));
     }
 
     #[test]

@@ -198,6 +198,8 @@ pub struct ProviderConfig {
     pub base_url: Option<BaseUrl>,
     /// Where the house key is.
     pub api_key: Option<SecretSource>,
+    /// Where models are called that a body names, unless the credential says it (Bedrock, Vertex).
+    pub region: Option<String>,
 }
 
 /// `[gateways.ID]`.

@@ -12,7 +12,7 @@ use super::{AccessLog, Driver, ErrorStatus};
 use crate::limits::THREADS_MAX;
 use crate::net::origin::Origin;
 use crate::net::tls::Roots;
-use crate::providers::BaseUrl;
+use crate::providers::{BaseUrl, is_label};
 
 type Parsed<T> = Result<T, String>;
 
@@ -217,6 +217,14 @@ pub fn is_near(host: &str) -> bool {
             address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
         }
         Err(_) => false,
+    }
+}
+
+/// A region of a cloud: one label of a host's name.
+pub(super) fn region(text: &str) -> Parsed<String> {
+    match is_label(text) {
+        true => Ok(text.to_owned()),
+        false => Err("is no region, as in us-east-1".to_owned()),
     }
 }
 

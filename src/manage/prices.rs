@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Problem};
 use super::custom_providers;
 use super::operation::{Answers, Body, Call, Caller, Operation, READ, WRITE, paging, time};
+use super::publish::Change;
 use super::schema::{Field, INTEGER, Kind, QUERY_TEXT, TEXT, optional, required};
 use crate::store::{now, uuid};
 
@@ -216,6 +217,7 @@ fn create(call: &mut Call<'_>) -> Result<Answer, Problem> {
     store(call.database, &statement, &row)?;
     let shown = show(&row);
     call.audit("create", (RESOURCE, &row.id), None, Some(&shown))?;
+    call.changes.push(Change::Providers);
     Ok(Answer::Result(shown))
 }
 
@@ -234,6 +236,7 @@ fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
         Some(&show(&old)),
         Some(&shown),
     )?;
+    call.changes.push(Change::Providers);
     Ok(Answer::Result(shown))
 }
 
@@ -243,6 +246,7 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
         .execute("DELETE FROM prices WHERE id = ?1", [&row.id])?;
     let shown = show(&row);
     call.audit("delete", (RESOURCE, &row.id), Some(&shown), None)?;
+    call.changes.push(Change::Providers);
     Ok(Answer::Result(shown))
 }
 

@@ -159,6 +159,26 @@ impl Tally {
     }
 }
 
+/// A body without its content coding, within the meter's bounds and `longest`; `None` where the coding is unknown or broken.
+pub fn decoded(body: &[u8], coding: &[u8], longest: usize) -> Option<Vec<u8>> {
+    struct Kept(Vec<u8>, usize);
+    impl Take for Kept {
+        fn take(&mut self, bytes: &[u8]) {
+            let room = self.1.saturating_sub(self.0.len());
+            self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+    let coding = coding.trim_ascii();
+    if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") {
+        return Some(body.to_vec());
+    }
+    let mut decoding = Decoding::new(coding, Kept(Vec::new(), longest))?;
+    decoding.feed(body);
+    let (kept, whole) = decoding.finish();
+    kept.filter(|kept| whole && kept.0.len() < longest)
+        .map(|kept| kept.0)
+}
+
 /// The usage that a whole answer in JSON states.
 pub fn stated_usage(answer: &[u8]) -> Option<Usage> {
     let mut reading = Reading::default();

@@ -21,6 +21,20 @@ pub struct Usage {
     pub total: u64,
 }
 
+impl Usage {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+            total: self.total.saturating_add(other.total),
+        }
+    }
+}
+
 /// What the events or the body of one answer said so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reading {

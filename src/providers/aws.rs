@@ -127,12 +127,14 @@ impl AwsCredential {
 
     /// Where it is at home: for a request whose path names no region.
     pub fn region(&self) -> &str {
+        self.stated_region().unwrap_or(DEFAULT_REGION)
+    }
+
+    /// The region that is stored with it.
+    pub fn stated_region(&self) -> Option<&str> {
         match self {
-            Self::Keys(AwsKeys {
-                region: Some(region),
-                ..
-            }) => region,
-            _ => DEFAULT_REGION,
+            Self::Keys(keys) => keys.region.as_deref(),
+            Self::ApiKey(_) => None,
         }
     }
 }

@@ -225,6 +225,20 @@ impl Provider {
         self.slug
     }
 
+    /// Whether a base URL is configured, which decides the host.
+    pub fn is_hosted(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Whether the configured base URL ends in a version, as in `/v1`.
+    pub fn ends_in_version(&self) -> bool {
+        let last = self
+            .base
+            .as_ref()
+            .and_then(|base| base.path.rsplit('/').next());
+        last.is_some_and(is_version)
+    }
+
     fn place<'a>(&self, account: &str, rest: &'a str) -> Result<Place<'a>, TargetError> {
         let row = self.slug.row();
         let plain = Place {
@@ -248,6 +262,8 @@ impl Provider {
             // The provider's own SDK brings the root's path along.
             Slug::Groq if rest.starts_with("openai/") => at_root(rest),
             Slug::Cohere if rest.starts_with("compatibility/") => at_root(rest),
+            // The router's own endpoints stand beside those of its models.
+            Slug::HuggingFace if starts_with_version(rest) => at_root(rest),
             Slug::PerplexityAi if rest == "v1/chat/completions" => at_root("chat/completions"),
             _ => plain,
         })
@@ -390,7 +406,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// One label of a host name: the caller may choose which, never where it leads.
-pub(super) fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()
@@ -557,6 +573,11 @@ mod tests {
                 "huggingface",
                 "org/model",
                 "https://router.huggingface.co/hf-inference/models/org/model",
+            ),
+            (
+                "huggingface",
+                "v1/chat/completions",
+                "https://router.huggingface.co/v1/chat/completions",
             ),
             (
                 "baseten",

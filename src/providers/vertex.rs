@@ -161,6 +161,36 @@ impl VertexCredential {
     }
 }
 
+/// Where a service account is at home.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Home {
+    /// Its project.
+    pub project: Option<String>,
+    /// The region stored with it.
+    pub region: Option<String>,
+}
+
+/// What a credential's text says of its home, without a look at its key; nothing where it is no service account.
+pub fn home(text: &str) -> Home {
+    #[derive(Deserialize, Default)]
+    struct Stored {
+        project_id: Option<String>,
+        region: Option<String>,
+    }
+    let text = without_scheme(text);
+    let stored: Option<Stored> = match text.len() <= CREDENTIAL_BYTES_MAX {
+        true if text.starts_with('{') => serde_json::from_str(text).ok(),
+        true => decoded(text).and_then(|json| serde_json::from_str(&json).ok()),
+        false => None,
+    };
+    let Stored { project_id, region } = stored.unwrap_or_default();
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    Home {
+        project: filled(project_id),
+        region: filled(region),
+    }
+}
+
 #[derive(Deserialize)]
 struct StoredAccount<'a> {
     #[serde(borrow)]

@@ -151,6 +151,10 @@ pub struct ProviderEntry {
     pub house_key: Option<Secret>,
     /// Headers that every request to it carries, each a name in lower case and a value.
     pub headers: Box<[(Box<str>, Box<str>)]>,
+    /// The region of models that a body names, unless the credential says it.
+    pub region: Option<Box<str>>,
+    /// Models with a price, for the list of what can be asked for.
+    pub models: Box<[Box<str>]>,
 }
 
 /// What is set for the whole instance.
