@@ -9,6 +9,7 @@ pub mod chat;
 pub mod cohere;
 pub mod converse;
 pub mod embeddings;
+pub mod exchange;
 pub mod failure;
 pub mod fields;
 pub mod gemini;
@@ -23,6 +24,7 @@ pub mod run;
 pub mod schema;
 pub mod splice;
 pub mod stream;
+pub mod surface;
 pub mod unwrap;
 
 use serde_json::{Map, Value};
