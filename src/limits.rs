@@ -137,6 +137,16 @@ pub const REPLAY_MAX: usize = 64 * 1024;
 pub const BODY_BUFFER_MAX: u64 = 100 << 20;
 /// Bytes of all request bodies in memory: ten of the largest.
 pub const BUFFERED_BYTES_MAX: usize = 1 << 30;
+/// Bytes of an answer that is read whole before it goes down in another dialect: pictures in base64 fit.
+pub const ANSWER_BUFFER_MAX: usize = 64 << 20;
+/// Bytes of a body that is parsed and written anew on a helper's thread: below, that takes less than a millisecond.
+pub const HELPED_BYTES: usize = 256 * 1024;
+/// Threads that help with large bodies.
+pub const HELPERS: usize = 2;
+/// Large bodies that may wait for a helper; more are worked on where they came in.
+pub const HELPERS_QUEUE_MAX: usize = 64;
+/// How long a large body may be worked on: the largest takes seconds behind a full queue.
+pub const HELPED_PATIENCE: Duration = Duration::from_secs(60);
 /// Google accounts whose tokens a thread keeps.
 pub const MINTED_MAX: usize = 1024;
 /// Requests that may wait for one access token.

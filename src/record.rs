@@ -32,8 +32,12 @@ pub struct Record {
     pub token: Option<TokenName>,
     /// The provider's name, once it is known.
     pub provider: Option<Arc<str>>,
-    /// The model that the path names.
+    /// The model asked for, without the provider before it.
     pub model: Option<Box<str>>,
+    /// What was changed of the request beyond saying it in another dialect: `cf-aig-changes`.
+    pub changes: Option<Box<str>>,
+    /// Whether the provider speaks another dialect than the client.
+    pub translated: bool,
     /// The model that answered, as it names itself.
     pub answered_model: Option<Box<str>>,
     /// Tokens used, where the answer stated them.
@@ -76,6 +80,8 @@ impl Record {
             token: None,
             provider: None,
             model: None,
+            changes: None,
+            translated: false,
             answered_model: None,
             usage: None,
             status: 0,

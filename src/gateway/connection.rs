@@ -17,8 +17,10 @@ use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
 use super::outgoing::{self, Key, write_head};
 use super::relay::{After, Relaying, relay};
-use super::resolve::{Resolved, resolve};
+use super::resolve::{Leads, Resolved, resolve};
 use super::settle::Settle;
+use super::translate::translate;
+use super::unified::{self, Admitted, Begun};
 use super::{Ask, Thread, mint, plan};
 use crate::config::ErrorStatus;
 use crate::http::proxy_protocol;
@@ -268,9 +270,24 @@ async fn exchange(
     ));
     let begun = begun.await;
     match begun {
-        Ok(relaying) => {
+        Ok(Begun::Relaying(relaying)) => {
             drop(head);
             relay(&settings, client, relaying, &mut settle).await
+        }
+        Ok(Begun::Translating(translating)) => {
+            drop(head);
+            Box::pin(translate(&settings, client, translating, &mut settle)).await
+        }
+        Ok(Begun::Reply(reply)) => {
+            Box::pin(unified::send(
+                thread,
+                &settings,
+                client,
+                &head,
+                *reply,
+                &mut settle,
+            ))
+            .await
         }
         Err(Failure::Error(error)) => {
             Box::pin(answer_error(
@@ -294,6 +311,7 @@ async fn exchange(
 enum Prepared<'a> {
     Ready(Outgoing),
     Unpaid(Box<Unpaid<'a>>),
+    Unified(Box<Admitted>),
 }
 
 /// All that is needed to write a request once its credential is there.
@@ -377,7 +395,13 @@ fn prepare<'a>(
     settle: &mut Settle<'_>,
 ) -> Result<Prepared<'a>, GatewayError> {
     let settings = &snapshot.settings;
-    let resolved = resolve(head, snapshot)?;
+    let resolved = match resolve(head, snapshot)? {
+        Leads::Native(resolved) => resolved,
+        Leads::Unified(asked) => {
+            let admitted = unified::admit(thread, snapshot, head, *asked, settle)?;
+            return Ok(Prepared::Unified(admitted));
+        }
+    };
     settle.record.gateway = Some(resolved.gateway.id.clone());
     settle.record.provider = Some(resolved.entry.name.clone());
     let slug = resolved.entry.provider.slug();
@@ -454,9 +478,13 @@ async fn answer(
     head: &RequestHead,
     prepared: Result<Prepared<'_>, GatewayError>,
     settle: &mut Settle<'_>,
-) -> Result<Box<Relaying>, Failure> {
+) -> Result<Begun, Failure> {
     let (outgoing, _body) = match prepared? {
         Prepared::Ready(outgoing) => (outgoing, None),
+        Prepared::Unified(admitted) => {
+            let answer = unified::answer(thread, settings, client, head, &admitted, settle);
+            return Box::pin(answer).await;
+        }
         // Boxed: few requests go this way.
         Prepared::Unpaid(unpaid) => {
             Box::pin(pay(thread, settings, client, head, *unpaid, settle)).await?
@@ -466,12 +494,14 @@ async fn answer(
         return Err(Failure::ClientGone(End::ClientLeft));
     }
     let answer = attempt(thread, settings, client, head, &outgoing, settle).await?;
-    Ok(Relaying::begin(thread, head, answer, &outgoing, settle))
+    Ok(Begun::Relaying(Relaying::begin(
+        thread, head, answer, &outgoing, settle,
+    )))
 }
 
 /// `cf-aig-request-timeout`: milliseconds to the answer's head; 0, negative and unreadable values count as absent
 /// (data plane 6.1, resolutions 11).
-fn request_timeout(head: &RequestHead) -> Option<Duration> {
+pub(super) fn request_timeout(head: &RequestHead) -> Option<Duration> {
     let text = std::str::from_utf8(head.header("cf-aig-request-timeout")?).ok()?;
     let milliseconds = text.trim().parse::<u64>().ok().filter(|value| *value > 0)?;
     Some(Duration::from_millis(milliseconds))

@@ -57,9 +57,28 @@ pub(super) fn choose(
     identity: &Identity,
     unauthenticated_too: bool,
 ) -> Result<Paying, GatewayError> {
+    let on_request = !identity.in_key_slot && has_key(head, entry, tokens);
+    choose_given(
+        head,
+        gateway,
+        entry,
+        identity,
+        unauthenticated_too,
+        on_request,
+    )
+}
+
+/// The same where it is known whether the request brings a key.
+pub(super) fn choose_given(
+    head: &RequestHead,
+    gateway: &Gateway,
+    entry: &ProviderEntry,
+    identity: &Identity,
+    unauthenticated_too: bool,
+    on_request: bool,
+) -> Result<Paying, GatewayError> {
     let wishes = Wishes::of(head);
     let stored = gateway.key(&entry.name, wishes.alias);
-    let on_request = !identity.in_key_slot && has_key(head, entry, tokens);
     if on_request && !(gateway.prefer_stored_keys && stored.is_some()) {
         return Ok(Paying::Request);
     }

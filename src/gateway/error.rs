@@ -72,6 +72,23 @@ impl GatewayError {
         Self::new(400, 2008, "Invalid provider").described(description)
     }
 
+    /// No endpoint for all providers has this path below `compat`.
+    pub fn no_endpoint(path: &str) -> Self {
+        Self::no_provider(format!(
+            "compat has no endpoint {path:?}: chat/completions, messages, messages/count_tokens, responses, embeddings and models are served"
+        ))
+    }
+
+    /// The body is none of its endpoint's: no JSON, or without a model of a provider.
+    pub fn bad_format(description: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, 2019, "Chat completion bad format").described(description)
+    }
+
+    /// The model cannot be reached in this way.
+    pub fn unroutable(description: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, 2005, "Failed to get response from provider").described(description)
+    }
+
     /// The request names a stored key that there is none of (data plane 3.2).
     pub fn no_alias(alias: &str, provider: &str) -> Self {
         Self::new(400, 2005, "Failed to get response from provider").described(format!(
@@ -114,6 +131,11 @@ impl GatewayError {
     /// The request's HTTP is wrong, too large or too slow; `status` says which.
     pub fn bad_request(status: u16, reason: impl ToString) -> Self {
         Self::new(status, 2002, "Invalid request").described(reason.to_string())
+    }
+
+    /// The endpoint is there, and does not serve this method.
+    pub fn wrong_method(method: &str) -> Self {
+        Self::bad_request(405, format_args!("The endpoint does not serve {method}"))
     }
 
     /// The body is over the limit.

@@ -14,6 +14,8 @@ mod plan;
 mod relay;
 mod resolve;
 mod settle;
+mod translate;
+mod unified;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -26,6 +28,7 @@ pub use error::GatewayError;
 pub use mint::Minted;
 
 use crate::net::connect::Connector;
+use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mailbox;
 use crate::net::pool::{Occupancy, Pool};
 use crate::net::resolver::Resolver;
@@ -45,6 +48,8 @@ pub struct Shared {
     pub snapshot: Arc<Published>,
     /// Asks control for something, without waiting for it.
     pub ask: Box<dyn Fn(Ask) + Send + Sync>,
+    /// Work on large bodies.
+    pub helpers: Helpers,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
     /// Upstream connections open, over all threads.

@@ -4,11 +4,21 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::error::GatewayError;
+use super::unified::{Asked, Endpoint};
 use crate::http::RequestHead;
 use crate::limits::DEFAULT_GATEWAY;
+use crate::providers::Slug;
 use crate::snapshot::{Gateway, ProviderEntry, Snapshot};
 
 /// What a path leads to.
+pub(super) enum Leads<'a> {
+    /// A provider's own endpoint.
+    Native(Resolved<'a>),
+    /// An endpoint for all providers: the body names the model, and with it the provider.
+    Unified(Box<Asked>),
+}
+
+/// A provider's own endpoint.
 pub(super) struct Resolved<'a> {
     /// The gateway.
     pub gateway: Arc<Gateway>,
@@ -20,11 +30,12 @@ pub(super) struct Resolved<'a> {
     pub rest: &'a str,
 }
 
-/// `/v1/{account}/{gateway}/{provider}/{rest}`; on a custom domain `/{provider}/{rest}` alone.
+/// `/v1/{account}/{gateway}/{provider}/{rest}`; on a custom domain `/{provider}/{rest}` alone. Where `compat` stands for the
+/// provider, and below `/client/v4/accounts/{account}/ai/`, the endpoint is one for all providers.
 pub(super) fn resolve<'a>(
     head: &'a RequestHead,
     snapshot: &Snapshot,
-) -> Result<Resolved<'a>, GatewayError> {
+) -> Result<Leads<'a>, GatewayError> {
     if head.upgrade().is_some_and(names_websocket) {
         return Err(GatewayError::no_upgrade());
     }
@@ -34,11 +45,42 @@ pub(super) fn resolve<'a>(
     let path = head.path();
     let (gateway, path) = match domain(head, snapshot) {
         Some(gateway) => (gateway, path.strip_prefix('/').unwrap_or(path)),
-        None => below_account(path, snapshot)?,
+        None => match path.strip_prefix("/v1/") {
+            Some(path) => below_account(path, snapshot)?,
+            None => return below_client(head, path, snapshot),
+        },
     };
     let (provider, rest) = split(path);
-    let stored = snapshot.gateways.get(gateway);
-    let unmade = stored.is_none() && gateway == DEFAULT_GATEWAY;
+    let (gateway, unmade) = gateway_of(gateway, snapshot)?;
+    let Some(entry) = snapshot.providers.get(provider).cloned() else {
+        return match provider {
+            "compat" => Endpoint::below_compat(rest)
+                .map(|endpoint| asked(gateway, unmade, endpoint))
+                .ok_or_else(|| GatewayError::no_endpoint(rest)),
+            "" => Err(GatewayError::no_provider("The path names no provider")),
+            name => Err(GatewayError::no_provider(format!("No provider {name:?}"))),
+        };
+    };
+    Ok(Leads::Native(Resolved {
+        gateway,
+        unmade,
+        entry,
+        rest,
+    }))
+}
+
+fn asked<'a>(gateway: Arc<Gateway>, unmade: bool, endpoint: Endpoint) -> Leads<'a> {
+    Leads::Unified(Box::new(Asked {
+        gateway,
+        unmade,
+        endpoint,
+    }))
+}
+
+/// The gateway of that id, and whether it is still to be made.
+fn gateway_of(id: &str, snapshot: &Snapshot) -> Result<(Arc<Gateway>, bool), GatewayError> {
+    let stored = snapshot.gateways.get(id);
+    let unmade = stored.is_none() && id == DEFAULT_GATEWAY;
     let gateway = stored
         .or(snapshot
             .settings
@@ -46,19 +88,42 @@ pub(super) fn resolve<'a>(
             .as_ref()
             .filter(|_| unmade))
         .cloned()
-        .ok_or_else(|| GatewayError::no_gateway(gateway))?;
-    let entry = snapshot.providers.get(provider).cloned().ok_or_else(|| {
-        GatewayError::no_provider(match provider {
-            "" => "The path names no provider".to_owned(),
-            name => format!("No provider {name:?}"),
-        })
-    })?;
-    Ok(Resolved {
-        gateway,
-        unmade,
-        entry,
-        rest,
-    })
+        .ok_or_else(|| GatewayError::no_gateway(id))?;
+    Ok((gateway, unmade))
+}
+
+/// `/client/v4/accounts/{account}/ai/...`; a header names the gateway (data plane 1.2).
+fn below_client<'a>(
+    head: &'a RequestHead,
+    path: &'a str,
+    snapshot: &Snapshot,
+) -> Result<Leads<'a>, GatewayError> {
+    let below = path.strip_prefix("/client/v4/accounts/").map(split);
+    let (account, rest) = below.ok_or_else(GatewayError::no_path)?;
+    let rest = rest.strip_prefix("ai/").ok_or_else(GatewayError::no_path)?;
+    if account != &*snapshot.account {
+        return Err(GatewayError::no_account(account));
+    }
+    let named = head.header("cf-aig-gateway-id").map(<[u8]>::trim_ascii);
+    let named = named.and_then(|id| std::str::from_utf8(id).ok());
+    let id = named.filter(|id| !id.is_empty()).unwrap_or(DEFAULT_GATEWAY);
+    let (gateway, unmade) = gateway_of(id, snapshot)?;
+    // A model of Cloudflare's own in the path: its input is the body as it stands.
+    if rest
+        .strip_prefix("run/")
+        .is_some_and(|model| !model.is_empty())
+        && let Some(entry) = snapshot.providers.get(Slug::WorkersAi.as_str()).cloned()
+    {
+        return Ok(Leads::Native(Resolved {
+            gateway,
+            unmade,
+            entry,
+            rest,
+        }));
+    }
+    Endpoint::below_ai(rest)
+        .map(|endpoint| asked(gateway, unmade, endpoint))
+        .ok_or_else(GatewayError::no_path)
 }
 
 /// Other protocols are not taken up, which `Upgrade` leaves to the server: common clients offer HTTP/2 with every request
@@ -88,14 +153,11 @@ fn host_name(authority: &str) -> Cow<'_, str> {
     }
 }
 
-/// The gateway's id and what follows it in `/v1/{account}/{gateway}/...`.
+/// The gateway's id and what follows it in `/v1/{account}/{gateway}/...`, of which `path` is what follows `/v1/`.
 fn below_account<'a>(
     path: &'a str,
     snapshot: &Snapshot,
 ) -> Result<(&'a str, &'a str), GatewayError> {
-    let path = path
-        .strip_prefix("/v1/")
-        .ok_or_else(GatewayError::no_path)?;
     let (account, path) = split(path);
     let (gateway, path) = split(path);
     if account.is_empty() || gateway.is_empty() {

@@ -12,6 +12,7 @@ use super::{Thread, metadata};
 use crate::config::ErrorStatus;
 use crate::http::{Method, RequestHead, write};
 use crate::limits::{EVENT_ID_MAX, LOGGED_HEADER_MAX, LOGGED_PATH_MAX};
+use crate::meter::{Meter, Metered};
 use crate::record::{Id, Logged, PaidBy, Record, Timeline, bump};
 use crate::snapshot::LogSettings;
 
@@ -23,6 +24,8 @@ pub(super) struct Settle<'a> {
     /// The moments so far.
     pub timeline: Timeline,
     event_id: Option<Box<[u8]>>,
+    /// Whether the body named the provider, so that the answer's head tells which it was.
+    pub unified: bool,
 }
 
 impl<'a> Settle<'a> {
@@ -62,6 +65,7 @@ impl<'a> Settle<'a> {
             }),
             timeline,
             event_id,
+            unified: false,
         }
     }
 
@@ -119,6 +123,35 @@ impl<'a> Settle<'a> {
         if self.record.method == "POST" {
             out.extend_from_slice(b"cf-aig-cache-status: MISS\r\n");
         }
+        if self.unified {
+            self.write_choice(out);
+        }
+    }
+
+    /// Where the body's model led, and what was changed on the way (data plane 2.2).
+    #[cold]
+    fn write_choice(&self, out: &mut Vec<u8>) {
+        let record = &self.record;
+        for (name, value) in [
+            ("cf-aig-provider", record.provider.as_deref()),
+            ("cf-aig-model", record.model.as_deref()),
+            ("cf-aig-changes", record.changes.as_deref()),
+        ] {
+            // A model's name is the client's text.
+            if let Some(value) = value.filter(|value| is_header_value(value)) {
+                write::header(out, name.as_bytes(), value.as_bytes());
+            }
+        }
+    }
+
+    /// Notes what the meter read. Several answers to one request add up.
+    pub fn note_metered(&mut self, meter: Meter) {
+        let Metered { usage, model, .. } = meter.finish();
+        self.record.usage = match (self.record.usage, usage) {
+            (Some(before), Some(usage)) => Some(before.plus(usage)),
+            (before, usage) => usage.or(before),
+        };
+        self.record.answered_model = model.map(Box::from).or(self.record.answered_model.take());
     }
 
     /// Notes an answer of the gateway's own.
@@ -188,6 +221,11 @@ fn method(head: &RequestHead) -> Cow<'static, str> {
         Method::Patch => "PATCH",
         _ => return Cow::Owned(head.method_str().to_owned()),
     })
+}
+
+fn is_header_value(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
 /// At most so much of a path is logged; cut between characters.

@@ -8,6 +8,7 @@ mod custom_providers;
 mod domains;
 mod filters;
 mod gateways;
+mod inference;
 mod logs;
 mod openapi;
 mod operation;

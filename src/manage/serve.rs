@@ -1,6 +1,6 @@
 //! The management listener: pages for operators, and the API's way from HTTP to an operation.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,14 +9,14 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{any, get};
 use serde_json::Value;
 
 use super::answer::{Answer, Problem, respond};
 use super::logs::{self, Later};
 use super::operation::{Body, Caller, Needs, Office, Operation, Parts, unix_seconds};
 use super::publish::{self, Declared, PublishError};
-use super::{Found, Outcome, find, openapi, run};
+use super::{Found, Outcome, find, inference, openapi, run};
 use crate::limits::MANAGE_BODY_MAX;
 use crate::providers::bearer;
 use crate::snapshot::{Published, Token};
@@ -29,6 +29,8 @@ pub trait Status: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
     /// The metrics page.
     fn metrics(&self) -> String;
+    /// Gives a connection that begins with a PROXY header to a data thread; false where none takes it.
+    fn adopt(&self, connection: TcpStream) -> bool;
 }
 
 /// What the API works with.
@@ -45,7 +47,8 @@ pub struct Api {
     pub dev: bool,
 }
 
-/// `/health`, `/ready`, `/metrics` and their aliases (resolutions 25), `/openapi.json`, and the API below `/client/v4`.
+/// `/health`, `/ready`, `/metrics` and their aliases (resolutions 25), `/openapi.json`, the API below `/client/v4`, and of the
+/// data plane the endpoints below `/client/v4/accounts/{account}/ai/`.
 pub fn router(status: Arc<dyn Status>, api: Arc<Api>) -> Router {
     let description = openapi().to_string();
     Router::new()
@@ -54,6 +57,10 @@ pub fn router(status: Arc<dyn Status>, api: Arc<Api>) -> Router {
         .route("/ready", get(ready))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route(
+            "/client/v4/accounts/{account}/ai/{*rest}",
+            any(inference::infer),
+        )
         .with_state(status)
         .route(
             "/openapi.json",

@@ -33,6 +33,8 @@ pub enum Message {
     },
     /// Stop taking requests; what runs has so long to finish.
     Drain(Duration),
+    /// A connection to serve; it begins with a PROXY protocol header.
+    Adopt(std::net::TcpStream),
     /// Something to run on the data thread.
     Run(Box<dyn FnOnce() + Send>),
 }

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod deadlines;
 pub mod driver;
+pub mod helpers;
 pub mod http1;
 pub mod mailbox;
 pub mod origin;

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,11 +22,12 @@ use crate::config::{AccessLog, Config, Driver};
 use crate::gateway::{Ask, Edge, Shared};
 use crate::http::HeadLimits;
 use crate::limits::{
-    ASKS_MAX, DEFAULT_GATEWAY, HEARTBEAT_MAX, LAST_USED_INTERVAL, RECORDS_MAX, RESOLVER_THREADS,
-    RESTARTS_PER_MINUTE, SERVED_CHECK, THREADS_MAX,
+    ASKS_MAX, DEFAULT_GATEWAY, HEARTBEAT_MAX, HELPERS, LAST_USED_INTERVAL, RECORDS_MAX,
+    RESOLVER_THREADS, RESTARTS_PER_MINUTE, SERVED_CHECK, THREADS_MAX,
 };
 use crate::manage::{self, Api, Declared, Problem, PublishError, publish};
 use crate::net::driver::{DriverChoice, Probe};
+use crate::net::helpers::Helpers;
 use crate::net::http1::HeadClocks;
 use crate::net::mailbox::{self, Mailbox, Message};
 use crate::net::pool::PoolLimits;
@@ -124,6 +125,10 @@ struct Post {
 struct State {
     draining: AtomicBool,
     counters: Mutex<Vec<Arc<Counters>>>,
+    /// One of each data thread that lives.
+    mailboxes: Mutex<Vec<Mailbox>>,
+    /// Whose turn it is to get a connection.
+    turn: AtomicUsize,
     restarts: AtomicU64,
     published: Arc<Published>,
     writer: Mutex<Option<Writer>>,
@@ -213,6 +218,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         ask: Box::new(move |ask| {
             let _ = asks.try_send(ask);
         }),
+        helpers: Helpers::start(HELPERS).map_err(thread_failed("helper"))?,
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
         occupancy: Arc::default(),
         buffered: AtomicUsize::new(0),
@@ -222,6 +228,8 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let state = Arc::new(State {
         draining: AtomicBool::new(false),
         counters: Mutex::default(),
+        mailboxes: Mutex::default(),
+        turn: AtomicUsize::new(0),
         restarts: AtomicU64::new(0),
         published: published.clone(),
         writer: Mutex::new(Some(writer)),
@@ -398,6 +406,7 @@ impl Crew {
             .store(self.state.epoch.elapsed().as_secs(), Ordering::Relaxed);
         self.state.counters().push(counters.clone());
         post.counters = counters.clone();
+        self.state.set_mailbox(index, mailbox.clone());
         post.mailbox = Some(mailbox.clone());
         self.run = self.run.wrapping_add(1);
         let seat = Seat {
@@ -605,6 +614,21 @@ impl Drop for Exit {
 }
 
 impl State {
+    fn mailboxes(&self) -> MutexGuard<'_, Vec<Mailbox>> {
+        self.mailboxes
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Threads are started in the order of their numbers, and again under the same.
+    fn set_mailbox(&self, index: usize, mailbox: Mailbox) {
+        let mut mailboxes = self.mailboxes();
+        match mailboxes.get_mut(index) {
+            Some(place) => *place = mailbox,
+            None => mailboxes.push(mailbox),
+        }
+    }
+
     fn counters(&self) -> MutexGuard<'_, Vec<Arc<Counters>>> {
         self.counters
             .lock()
@@ -619,6 +643,13 @@ impl State {
 }
 
 impl manage::Status for State {
+    fn adopt(&self, connection: TcpStream) -> bool {
+        let mailboxes = self.mailboxes();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mailbox = mailboxes.get(turn % mailboxes.len().max(1));
+        mailbox.is_some_and(|mailbox| mailbox.send(Message::Adopt(connection)).is_ok())
+    }
+
     fn ready(&self) -> Result<(), String> {
         if self.draining.load(Ordering::Acquire) {
             return Err("draining".to_owned());

@@ -80,7 +80,8 @@ async fn live(seat: Seat) -> bool {
     let drain_until = Rc::new(Cell::new(None));
     let broken = Rc::new(Cell::new(false));
     let inbox = Vital(broken.clone());
-    spawn_inbox(seat.inbox, thread.clone(), drain_until.clone(), inbox);
+    let edge = seat.listeners.first().map(|(_, edge)| adopting(edge));
+    spawn_inbox(seat.inbox, thread.clone(), edge, drain_until.clone(), inbox);
     let (counters, epoch) = (thread.counters.clone(), seat.epoch);
     deadlines::every_second(move || {
         counters
@@ -138,6 +139,7 @@ impl Drop for Vital {
 fn spawn_inbox(
     inbox: Inbox,
     thread: Rc<Thread>,
+    edge: Option<Rc<Edge>>,
     drain_until: Rc<Cell<Option<Instant>>>,
     vital: Vital,
 ) {
@@ -150,6 +152,7 @@ fn spawn_inbox(
                     drain_until.set(Some(Instant::now() + bound));
                     deadlines::hasten_idle(DRAIN_IDLE);
                 }
+                Message::Adopt(connection) => adopt(&thread, connection, edge.as_ref()),
                 Message::Run(work) => work(),
                 Message::Reply { .. } => {}
             })
@@ -159,6 +162,28 @@ fn spawn_inbox(
             panic!("the doorbell failed: {error}");
         }
     });
+}
+
+/// How a connection begins that control hands over.
+fn adopting(edge: &Edge) -> Rc<Edge> {
+    Rc::new(Edge {
+        tls: None,
+        proxy_protocol: true,
+        ..edge.clone()
+    })
+}
+
+fn adopt(thread: &Rc<Thread>, connection: std::net::TcpStream, edge: Option<&Rc<Edge>>) {
+    let transport = connection
+        .set_nonblocking(true)
+        .and_then(|()| monoio::net::TcpStream::from_std(connection))
+        .and_then(Transport::new);
+    match (transport, edge) {
+        (Ok(transport), Some(edge)) => {
+            task::spawn("connection", serve(thread.clone(), transport, edge.clone()));
+        }
+        _ => bump(&thread.counters.accept_errors, 1),
+    }
 }
 
 /// Ends the accepts of a thread that is given up. They are dropped while the runtime still runs, which takes them back: an

@@ -66,6 +66,9 @@ fn write_text(out: &mut String, record: &Record) {
     if let Some(usage) = &record.usage {
         let _ = write!(out, " tokens={}+{}", usage.input, usage.output);
     }
+    if let Some(changes) = &record.changes {
+        let _ = write!(out, " changes={changes}");
+    }
     let _ = write!(out, " end={} id={}", record.end.as_str(), record.id);
     if let Some(code) = record.code {
         let _ = write!(out, " code={code}");
@@ -91,6 +94,8 @@ fn to_json(record: &Record) -> Value {
         "provider": record.provider.as_deref(),
         "model": record.model.as_deref(),
         "answered_model": record.answered_model.as_deref(),
+        "translated": record.translated,
+        "changes": record.changes.as_deref(),
         "usage": record.usage.map(|usage| json!({
             "input": usage.input,
             "output": usage.output,
@@ -160,6 +165,8 @@ mod tests {
             }),
             provider: Some("openai".into()),
             model: Some("a b\n".into()),
+            changes: None,
+            translated: false,
             answered_model: None,
             usage: Some(Usage {
                 input: 11,
@@ -227,7 +234,7 @@ mod tests {
         // What log shippers are configured with: a name that goes or changes breaks them.
         assert_eq!(
             names(&value),
-            "time id client method path gateway token provider model answered_model usage status code detail end \
+            "time id client method path gateway token provider model answered_model translated changes usage status code detail end \
              request_bytes response_bytes attempts reused timings_us"
         );
         assert_eq!(

@@ -1,0 +1,600 @@
+//! Endpoints that lead to every provider: the body's `model` names it (spec: data plane 1.1, 1.2 and 9, providers 1.1).
+
+mod embed;
+mod head;
+mod listing;
+mod pay;
+mod run_model;
+mod whole;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub(super) use whole::{Reply, send};
+
+use self::head::Upward;
+use self::pay::{Credential, Means};
+use self::whole::Whole;
+use super::attempt::{Answer, Failure, Outgoing, attempt};
+use super::authenticate::{Identity, authenticate};
+use super::body;
+use super::connection::request_timeout;
+use super::error::GatewayError;
+use super::relay::Relaying;
+use super::settle::Settle;
+use super::translate::Translating;
+use super::{Ask, Thread, media, mint};
+use crate::dialect::exchange::{self, Handling, Seed, Sending};
+use crate::dialect::failure::Invalid;
+use crate::dialect::neutral::PartKind;
+use crate::dialect::run::{self, KeySource};
+use crate::dialect::surface::{self, Way};
+use crate::dialect::{self, Dialect, messages};
+use crate::http::{Method, RequestHead, ResponseHead, eventstream, write};
+use crate::limits::HELPED_BYTES;
+use crate::net::http1::Connection;
+use crate::providers::Slug;
+use crate::record::TokenName;
+use crate::seal::Sealer;
+use crate::snapshot::{Gateway, Map, ProviderEntry, Settings, Snapshot, Tokens};
+
+/// An endpoint for all providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Chat,
+    Messages,
+    CountTokens,
+    Responses,
+    Embeddings,
+    Models,
+    Run,
+}
+
+impl Endpoint {
+    /// The endpoint of a path behind `compat/`.
+    pub fn below_compat(rest: &str) -> Option<Self> {
+        Self::of(rest).filter(|endpoint| *endpoint != Self::Run)
+    }
+
+    /// The endpoint of a path behind `ai/`.
+    pub fn below_ai(rest: &str) -> Option<Self> {
+        if rest == "run" {
+            return Some(Self::Run);
+        }
+        rest.strip_prefix("v1/").and_then(Self::of)
+    }
+
+    /// With and without a version, and with the second one that SDKs add (data plane 1.2).
+    fn of(rest: &str) -> Option<Self> {
+        let rest = rest.strip_prefix("v1/").unwrap_or(rest);
+        let rest = rest.strip_prefix("v1/").unwrap_or(rest);
+        Some(match rest.strip_suffix('/').unwrap_or(rest) {
+            "chat/completions" => Self::Chat,
+            "messages" => Self::Messages,
+            "messages/count_tokens" => Self::CountTokens,
+            "responses" => Self::Responses,
+            "embeddings" => Self::Embeddings,
+            "models" => Self::Models,
+            _ => return None,
+        })
+    }
+
+    /// What its clients speak.
+    fn dialect(self) -> Dialect {
+        match self {
+            Self::Messages | Self::CountTokens => Dialect::Messages,
+            Self::Responses => Dialect::Responses,
+            Self::Chat | Self::Embeddings | Self::Models | Self::Run => Dialect::Chat,
+        }
+    }
+}
+
+/// A request of such an endpoint.
+pub(super) struct Asked {
+    pub gateway: Arc<Gateway>,
+    /// Whether the gateway is still to be made.
+    pub unmade: bool,
+    pub endpoint: Endpoint,
+}
+
+/// A request that may go on to its body, and what of the snapshot it needs then.
+pub(super) struct Admitted {
+    asked: Asked,
+    identity: Identity,
+    account: Arc<str>,
+    providers: Arc<Map<Box<str>, Arc<ProviderEntry>>>,
+    tokens: Arc<Tokens>,
+    sealer: Arc<Sealer>,
+}
+
+/// What there is for the client.
+pub(super) enum Begun {
+    /// The provider's answer as it comes.
+    Relaying(Box<Relaying>),
+    /// A stream that is changed on its way.
+    Translating(Box<Translating>),
+    /// A whole answer.
+    Reply(Box<Reply>),
+}
+
+/// Phase 3, and what else is known before the body.
+pub(super) fn admit(
+    thread: &Thread,
+    snapshot: &Snapshot,
+    head: &RequestHead,
+    asked: Asked,
+    settle: &mut Settle<'_>,
+) -> Result<Box<Admitted>, GatewayError> {
+    settle.record.gateway = Some(asked.gateway.id.clone());
+    let (now, client) = (settle.record.began / 1000, settle.record.client);
+    let identity = authenticate(head, &asked.gateway, &snapshot.tokens, now, client)?;
+    settle.record.token = identity.token.as_ref().map(|token| TokenName {
+        id: token.id.clone(),
+        name: token.name.clone(),
+    });
+    if asked.unmade && identity.is_authenticated() {
+        (thread.shared.ask)(Ask::DefaultGateway);
+    }
+    let reads = matches!(head.method(), Method::Get | Method::Head);
+    if (asked.endpoint == Endpoint::Models) != reads || !reads && head.method() != Method::Post {
+        return Err(GatewayError::wrong_method(head.method_str()));
+    }
+    // What is refused before this would let anybody fill the log.
+    settle.log(head, &asked.gateway.logs);
+    Ok(Box::new(Admitted {
+        asked,
+        identity,
+        account: snapshot.account.clone(),
+        providers: snapshot.providers.clone(),
+        tokens: snapshot.tokens.clone(),
+        sealer: snapshot.sealer.clone(),
+    }))
+}
+
+/// Why there is no answer of a provider's.
+enum Refusal {
+    Failure(Failure),
+    /// The client is told in its own dialect what to mend.
+    Invalid(Invalid),
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<media::Refused> for Refusal {
+    fn from(refused: media::Refused) -> Self {
+        match refused {
+            media::Refused::Invalid(invalid) => Self::Invalid(invalid),
+            media::Refused::Gateway(error) => error.into(),
+        }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<GatewayError> for Refusal {
+    fn from(error: GatewayError) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+/// Phases 5 to 11.
+pub(super) async fn answer(
+    thread: &Thread,
+    settings: &Settings,
+    client: &mut Connection,
+    head: &RequestHead,
+    admitted: &Admitted,
+    settle: &mut Settle<'_>,
+) -> Result<Begun, Failure> {
+    let endpoint = admitted.asked.endpoint;
+    if endpoint == Endpoint::Models {
+        let body = listing::models(head, admitted, settings);
+        return Ok(Begun::Reply(Box::new(Reply::json(200, body))));
+    }
+    let mut exchange = Exchange {
+        thread,
+        settings,
+        client,
+        head,
+        admitted,
+        settle,
+        dialect: endpoint.dialect(),
+        run: false,
+    };
+    let whole = exchange.body().await?;
+    let body = whole.bytes.clone();
+    let begun = match endpoint {
+        Endpoint::CountTokens => exchange.count(body).await,
+        Endpoint::Embeddings => exchange.embed(body).await,
+        Endpoint::Run => exchange.run(body).await,
+        _ => exchange.generate(body).await,
+    };
+    match begun {
+        Ok(begun) => Ok(begun),
+        Err(Refusal::Failure(failure)) => Err(failure),
+        Err(Refusal::Invalid(invalid)) => Ok(exchange.refused(400, &invalid)),
+    }
+}
+
+/// One request on its way through the phases.
+struct Exchange<'e, 't, 's> {
+    thread: &'t Thread,
+    settings: &'e Settings,
+    client: &'e mut Connection,
+    head: &'e RequestHead,
+    admitted: &'e Admitted,
+    settle: &'e mut Settle<'s>,
+    /// What the client speaks.
+    dialect: Dialect,
+    /// Whether an answer is told as that of a run, with who paid for it.
+    run: bool,
+}
+
+impl<'t> Exchange<'_, 't, '_> {
+    /// A conversation.
+    async fn generate(&mut self, body: Bytes) -> Result<Begun, Refusal> {
+        let asked = exchange::peek(&body).map_err(unreadable)?;
+        let (entry, model) = self.provider(&asked.model)?;
+        let mut credential = self.credential(&entry)?;
+        let (slug, stream) = (entry.provider.slug(), asked.stream);
+        let way = surface::way(self.dialect, slug, model, stream, &credential.site)?;
+        let (sending, _media) = self.sending(&way, body).await?;
+        let sent = self.send(&entry, &way, &mut credential, &sending, stream);
+        let (answer, outgoing) = sent.await?;
+        let paid = credential.source();
+        self.take(answer, &outgoing, &sending.handling, stream, paid)
+            .await
+    }
+
+    /// How many tokens a conversation would take.
+    async fn count(&mut self, body: Bytes) -> Result<Begun, Refusal> {
+        let asked = exchange::peek(&body).map_err(unreadable)?;
+        let (entry, model) = self.provider(&asked.model)?;
+        let Some(way) = surface::counting(entry.provider.slug(), model) else {
+            let body = messages::count_tokens_unavailable(&asked.model).to_string();
+            return Ok(Begun::Reply(Box::new(Reply::json(404, body.into_bytes()))));
+        };
+        let mut credential = self.credential(&entry)?;
+        let (sending, _media) = self.sending(&way, body).await?;
+        let sent = self.send(&entry, &way, &mut credential, &sending, false);
+        let (answer, outgoing) = sent.await?;
+        let paid = credential.source();
+        self.take(answer, &outgoing, &sending.handling, false, paid)
+            .await
+    }
+
+    /// Phase 5: the body is read whole.
+    async fn body(&mut self) -> Result<body::Whole<'t>, Failure> {
+        body::whole(
+            self.thread,
+            self.settings,
+            self.client,
+            self.head,
+            self.settle,
+        )
+        .await
+    }
+
+    /// The provider that a model's prefix names, and the rest of the name (providers 1.1).
+    fn provider<'m>(&mut self, model: &'m str) -> Result<(Arc<ProviderEntry>, &'m str), Refusal> {
+        self.settle.record.model = Some(model.into());
+        let (prefix, name) = match model.split_once('/') {
+            Some(("@cf" | "@hf", _)) => (Slug::WorkersAi.as_str(), model),
+            Some((prefix, name)) if !name.is_empty() => (prefix, name),
+            _ => {
+                let told = format!("The model {model:?} has no provider before it: provider/model");
+                return Err(GatewayError::bad_format(told).into());
+            }
+        };
+        if prefix == "dynamic" {
+            let told =
+                format!("The route {name:?} cannot be run: this endpoint runs single models");
+            return Err(GatewayError::unroutable(told).into());
+        }
+        if model == "cloudflare/auto" {
+            let told = "There is no automatic choice of a model: name one as provider/model";
+            return Err(GatewayError::unroutable(told).into());
+        }
+        let entry = self.admitted.providers.get(prefix).cloned();
+        let entry = entry.ok_or_else(|| {
+            GatewayError::no_provider(format!("The model {model:?} names no provider: {prefix:?}"))
+        })?;
+        self.settle.record.provider = Some(entry.name.clone());
+        self.settle.record.model = Some(name.into());
+        Ok((entry, name))
+    }
+
+    fn credential(&mut self, entry: &ProviderEntry) -> Result<Credential, GatewayError> {
+        let now = self.settle.record.began / 1000;
+        let minted = &self.thread.minted;
+        let credential =
+            pay::credential(self.head, self.admitted, entry, self.settings, minted, now)?;
+        self.settle.log_payer(&credential.paying);
+        Ok(credential)
+    }
+
+    /// The body as the provider gets it, and the memory that fetched media take in it.
+    async fn sending(
+        &mut self,
+        way: &Way,
+        body: Bytes,
+    ) -> Result<(Sending, Option<media::Kept<'t>>), Refusal> {
+        let (seed, dialect) = (self.seed(), self.dialect);
+        let (length, way) = (body.len(), way.clone());
+        let betas = self.betas();
+        if exchange::is_relayed(dialect, &way) {
+            let relay = move || exchange::relay(&way, &body, &betas, seed);
+            return Ok((self.aside(length, relay).await??, None));
+        }
+        let read = move || exchange::read(dialect, &body, seed);
+        let (mut request, terms) = self.aside(length, read).await??;
+        let takes = |kind: &PartKind, url: &str| exchange::takes_url(&way, kind, url);
+        let kept = media::inline(self.thread, self.settings, &mut request, takes).await?;
+        let write = move || exchange::write(request, terms, &way, &betas);
+        Ok((self.aside(length, write).await??, Some(kept)))
+    }
+
+    fn seed(&self) -> Seed {
+        let id = self.settle.id().text();
+        Seed {
+            id: id
+                .iter()
+                .filter(|byte| **byte != b'-')
+                .map(|byte| char::from(*byte))
+                .collect(),
+            created: self.settle.record.began / 1000,
+        }
+    }
+
+    /// The beta features that the client's head asks Anthropic for.
+    fn betas(&self) -> Vec<String> {
+        let named = |name: &[u8]| name.eq_ignore_ascii_case(b"anthropic-beta");
+        let headers = self.head.headers().filter(|(name, _)| named(name));
+        headers
+            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','))
+            .map(|beta| beta.trim().to_owned())
+            .filter(|beta| !beta.is_empty())
+            .collect()
+    }
+
+    /// Work on a body of such a length: a large one holds up no data thread.
+    async fn aside<T: Send + 'static>(
+        &self,
+        length: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, GatewayError> {
+        if length < HELPED_BYTES {
+            return Ok(work());
+        }
+        let helped = self.thread.shared.helpers.run(&self.thread.mailbox, work);
+        helped.await.map_err(GatewayError::no_answer)
+    }
+
+    /// Phase 10.
+    async fn send(
+        &mut self,
+        entry: &Arc<ProviderEntry>,
+        way: &Way,
+        credential: &mut Credential,
+        sending: &Sending,
+        stream: bool,
+    ) -> Result<(Answer, Outgoing), Failure> {
+        self.settle.unified = true;
+        if !sending.changes.is_empty() {
+            self.settle.record.changes = Some(sending.changes.to_string().into());
+        }
+        self.settle.record.translated = sending.handling.is_translated();
+        // Of each call by itself: it decides about a replay.
+        self.settle.record.attempts = 0;
+        let now = self.settle.record.began / 1000;
+        credential.means = match std::mem::replace(&mut credential.means, Means::Nothing) {
+            Means::Google(account, kept_under) => {
+                let (thread, settings) = (self.thread, self.settings);
+                Means::Token(mint::token(thread, settings, kept_under, *account, now).await?)
+            }
+            means => means,
+        };
+        let target = entry
+            .provider
+            .target(&self.admitted.account, &way.rest, way.query.as_deref())
+            .map_err(|error| GatewayError::no_provider(error.to_string()))?;
+        let upward = Upward {
+            client: self.head,
+            from: self.dialect,
+            speech: way.speech,
+            stream,
+            entry,
+            target: &target,
+            rest: &way.rest,
+            headers: &sending.headers,
+            body: &sending.body,
+            tokens: &self.admitted.tokens,
+            now,
+        };
+        let head = upward
+            .write(&credential.means)
+            .ok_or_else(|| GatewayError::no_provider("The path names no service and region"))?;
+        let total = self.settings.clocks.total;
+        let clock = self.settings.clocks.response_head;
+        let outgoing = Outgoing {
+            origin: target.origin.clone(),
+            head,
+            response_head: request_timeout(self.head).unwrap_or(clock),
+            until: total.map(|total| self.settle.timeline.began + total),
+            metered: true,
+            body: Some(sending.body.clone()),
+        };
+        let answer = attempt(
+            self.thread,
+            self.settings,
+            self.client,
+            self.head,
+            &outgoing,
+            self.settle,
+        )
+        .await?;
+        Ok((answer, outgoing))
+    }
+
+    /// Phase 11 and the commit: what becomes of the answer.
+    async fn take(
+        &mut self,
+        answer: Answer,
+        outgoing: &Outgoing,
+        handling: &Handling,
+        stream: bool,
+        paid: KeySource,
+    ) -> Result<Begun, Refusal> {
+        let (thread, head) = (self.thread, self.head);
+        let wrapped = self.run && !stream;
+        if handling.is_untouched(answer.head.status()) && !wrapped {
+            let relaying = Relaying::begin(thread, head, answer, outgoing, self.settle);
+            return Ok(Begun::Relaying(relaying));
+        }
+        let mut more = Vec::new();
+        whole::write_kept_headers(&answer.head, &mut more);
+        if stream && is_stream(&answer.head) {
+            let transform = handling.stream();
+            let settle = &mut *self.settle;
+            let translating =
+                Translating::begin(thread, head, answer, outgoing, transform, &more, settle);
+            return Ok(Begun::Translating(translating));
+        }
+        let read = self.read(answer, outgoing).await?;
+        let (length, handling) = (read.body.len(), handling.clone());
+        let reply = move || {
+            let replied = Replied::of(&handling, &read, stream);
+            let replied = match wrapped {
+                true => replied.with_source(paid),
+                false => replied,
+            };
+            (replied, read.head)
+        };
+        let (replied, answered) = self.aside(length, reply).await?;
+        Ok(self.reply(replied, stream, &answered, more))
+    }
+
+    async fn read(&mut self, answer: Answer, outgoing: &Outgoing) -> Result<Whole, Failure> {
+        let (settings, until) = (self.settings, outgoing.until);
+        whole::read(settings, self.client, answer, until, self.settle).await
+    }
+
+    /// A whole answer for the client; `answered` is the provider's head, and `more` what of it goes down.
+    fn reply(
+        &mut self,
+        replied: Replied,
+        stream: bool,
+        answered: &ResponseHead,
+        mut more: Vec<u8>,
+    ) -> Begun {
+        let reply = match replied {
+            Replied::Answer(body) => Reply {
+                more,
+                ..Reply::answer(body, stream)
+            },
+            Replied::Failed(failure, body) => {
+                self.settle.record.detail = Some(failure.message.as_str().into());
+                write_retry_after(&failure, answered, &mut more);
+                Reply {
+                    more,
+                    ..Reply::json(failure.status, body)
+                }
+            }
+        };
+        Begun::Reply(Box::new(reply))
+    }
+
+    /// What the client has to mend, in its own dialect.
+    fn refused(&mut self, status: u16, invalid: &Invalid) -> Begun {
+        self.settle.record.detail = Some(invalid.message.as_str().into());
+        let body = exchange::write_invalid(self.dialect, invalid);
+        Begun::Reply(Box::new(Reply::json(status, body)))
+    }
+}
+
+/// What a whole answer comes to in the client's dialect.
+enum Replied {
+    Answer(Vec<u8>),
+    Failed(dialect::failure::Failure, Vec<u8>),
+}
+
+impl Replied {
+    fn of(handling: &Handling, read: &whole::Whole, stream: bool) -> Self {
+        let failed = |failure: dialect::failure::Failure| {
+            let body = handling.write_failure(&failure);
+            Self::Failed(failure, body)
+        };
+        let kind = read.head.header("x-amzn-errortype");
+        let kind = kind.and_then(|kind| std::str::from_utf8(kind).ok());
+        match read.head.status() {
+            200..300 if is_stream(&read.head) => failed(dialect::failure::Failure::broken(
+                "The provider answers in events that nobody asked for",
+            )),
+            200..300 => match handling.whole(&read.body, stream) {
+                Ok(body) => Self::Answer(body),
+                Err(failure) => failed(failure),
+            },
+            status => {
+                let (failure, body) = handling.error(status, kind, &read.body);
+                Self::Failed(failure, body)
+            }
+        }
+    }
+}
+
+impl Replied {
+    /// With a note of whose key paid.
+    fn with_source(self, source: KeySource) -> Self {
+        match self {
+            Self::Answer(body) => Self::Answer(match serde_json::from_slice(&body) {
+                Ok(value) => run::with_key_source(value, source).to_string().into_bytes(),
+                Err(_) => body,
+            }),
+            failed => failed,
+        }
+    }
+}
+
+/// Whether an answer is made of events.
+fn is_stream(head: &ResponseHead) -> bool {
+    const EVENTS: [&[u8]; 2] = [b"text/event-stream", eventstream::CONTENT_TYPE.as_bytes()];
+    let content_type = head.header("content-type").unwrap_or_default();
+    (200..300).contains(&head.status())
+        && EVENTS.iter().any(|kind| {
+            content_type
+                .get(..kind.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(kind))
+        })
+}
+
+/// How long to wait, where the provider says it in its body alone.
+fn write_retry_after(failure: &dialect::failure::Failure, head: &ResponseHead, more: &mut Vec<u8>) {
+    let Some(wait) = failure
+        .retry_after
+        .filter(|_| head.header("retry-after").is_none())
+    else {
+        return;
+    };
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    more.extend_from_slice(b"retry-after: ");
+    write::decimal(more, seconds);
+    more.extend_from_slice(b"\r\n");
+}
+
+/// What is no request of the endpoint at all, before anything else of it is looked at.
+fn unreadable(invalid: Invalid) -> Refusal {
+    match invalid.param.as_deref() {
+        None | Some("model") => GatewayError::bad_format(invalid.message).into(),
+        Some(_) => Refusal::Invalid(invalid),
+    }
+}

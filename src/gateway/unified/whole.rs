@@ -1,0 +1,207 @@
+//! Answers that are read whole before anything of them goes down, and those that are made here.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+use quanta::Instant;
+
+use crate::gateway::Thread;
+use crate::gateway::attempt::{Answer, Failure, bounded};
+use crate::gateway::error::GatewayError;
+use crate::gateway::relay::After;
+use crate::gateway::settle::Settle;
+use crate::http::{Method, RequestHead, ResponseHead, write};
+use crate::limits::ANSWER_BUFFER_MAX;
+use crate::meter::{self, Meter};
+use crate::net::deadlines::OnExpiry;
+use crate::net::http1::{Connection, ConnectionError};
+use crate::record::End;
+use crate::snapshot::Settings;
+
+/// An answer that is here as a whole, ready for the client.
+pub(in crate::gateway) struct Reply {
+    pub status: u16,
+    /// Lines of the provider's that go down.
+    pub more: Vec<u8>,
+    pub content_type: &'static [u8],
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// In JSON.
+    pub fn json(status: u16, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            more: Vec::new(),
+            content_type: b"application/json",
+            body,
+        }
+    }
+
+    /// An answer in the client's dialect, as events where it asked for these.
+    pub fn answer(body: Vec<u8>, stream: bool) -> Self {
+        let content_type: &[u8] = match stream {
+            true => b"text/event-stream; charset=utf-8",
+            false => b"application/json",
+        };
+        Self {
+            content_type,
+            ..Self::json(200, body)
+        }
+    }
+}
+
+/// Writes the reply. The connection is kept only where the whole request was read.
+pub(in crate::gateway) async fn send(
+    thread: &Thread,
+    settings: &Settings,
+    client: &mut Connection,
+    request: &RequestHead,
+    reply: Reply,
+    settle: &mut Settle<'_>,
+) -> After {
+    settle.record.status = reply.status;
+    settle.log_answer(Some(reply.content_type));
+    let keep = request.keep_alive() && !client.body_pending() && !thread.draining.get();
+    let mut head = Vec::with_capacity(512 + reply.more.len());
+    write::status_line(&mut head, reply.status, "");
+    write::header(&mut head, b"content-type", reply.content_type);
+    head.extend_from_slice(b"content-length: ");
+    write::decimal(&mut head, reply.body.len() as u64);
+    head.extend_from_slice(b"\r\n");
+    head.extend_from_slice(&reply.more);
+    if !keep {
+        write::header(&mut head, b"connection", b"close");
+    }
+    settle.write_headers(&mut head);
+    head.extend_from_slice(b"\r\n");
+    let body = match request.method() {
+        Method::Head => Bytes::new(),
+        _ => Bytes::from(reply.body),
+    };
+    let stall = settings.clocks.client_write_stall;
+    client.transport().arm_deadline(stall, OnExpiry::ShutBoth);
+    let written = client.write_message(head, body).await;
+    settle.timeline.relayed = Some(Instant::now());
+    if written.is_err() {
+        settle.record.end = match client.expired() {
+            true => End::ClientStalled,
+            false => End::ClientLeft,
+        };
+        return After::Abort;
+    }
+    client.transport().disarm_deadline();
+    settle.record.end = End::Complete;
+    if keep { After::Keep } else { After::Close }
+}
+
+/// A provider's answer, read to its end.
+pub(super) struct Whole {
+    pub head: ResponseHead,
+    /// Without content coding.
+    pub body: Vec<u8>,
+}
+
+/// Reads an answer to its end and puts the upstream connection back. Watches for a client that leaves meanwhile.
+pub(super) async fn read(
+    settings: &Settings,
+    client: &mut Connection,
+    answer: Answer,
+    until: Option<Instant>,
+    settle: &mut Settle<'_>,
+) -> Result<Whole, Failure> {
+    let Answer {
+        head,
+        mut upstream,
+        slot,
+        sent,
+    } = answer;
+    let coding = head.header("content-encoding");
+    let mut meter = Meter::new(head.header("content-type"), coding);
+    let mut body = Vec::new();
+    let read = loop {
+        let idle = bounded(settings.clocks.stream_idle, until);
+        match next(client, &mut upstream, idle).await {
+            Ok(Some(piece)) => {
+                settle.record.response_bytes += piece.len() as u64;
+                meter.feed(&piece);
+                body.extend_from_slice(&piece);
+                if body.len() > ANSWER_BUFFER_MAX {
+                    let told = format!("an answer of more than {ANSWER_BUFFER_MAX} bytes");
+                    break Err(GatewayError::no_answer(told).into());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(failure) => break Err(failure),
+        }
+    };
+    settle.note_metered(meter);
+    read?;
+    if sent {
+        slot.give_back(upstream);
+    }
+    let body = match coding {
+        None => body,
+        Some(coding) => meter::decoded(&body, coding, ANSWER_BUFFER_MAX).ok_or_else(|| {
+            GatewayError::no_answer("an answer in a content coding that cannot be undone")
+        })?,
+    };
+    Ok(Whole { head, body })
+}
+
+async fn next(
+    client: &mut Connection,
+    upstream: &mut Connection,
+    idle: std::time::Duration,
+) -> Result<Option<Bytes>, Failure> {
+    let mut waited = false;
+    let next = poll_fn(|cx| match upstream.poll_body_chunk(cx) {
+        Poll::Ready(piece) => Poll::Ready(piece.map_err(broken)),
+        Poll::Pending => {
+            if !std::mem::replace(&mut waited, true) {
+                upstream.transport().arm_deadline(idle, OnExpiry::ShutBoth);
+            }
+            let left = client.poll_client_left(cx);
+            left.map(|()| Err(Failure::ClientGone(End::ClientLeft)))
+        }
+    })
+    .await;
+    if waited {
+        upstream.transport().disarm_deadline();
+    }
+    next
+}
+
+fn broken(error: ConnectionError) -> Failure {
+    match error {
+        ConnectionError::TimedOut(_) => GatewayError::timed_out(error),
+        error => GatewayError::no_answer(error),
+    }
+    .into()
+}
+
+/// Appends what of a provider's head is good to know whatever its body becomes.
+pub(super) fn write_kept_headers(head: &ResponseHead, out: &mut Vec<u8>) {
+    const KEPT: [&str; 6] = [
+        "retry-after",
+        "retry-after-ms",
+        "x-should-retry",
+        "request-id",
+        "x-request-id",
+        "openai-processing-ms",
+    ];
+    const FAMILIES: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit-"];
+    for (name, value) in head.headers() {
+        let known = KEPT
+            .iter()
+            .any(|kept| name.eq_ignore_ascii_case(kept.as_bytes()));
+        let of_family = FAMILIES.iter().any(|prefix| {
+            name.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+        });
+        if known || of_family {
+            write::header(out, name, value);
+        }
+    }
+}
