@@ -105,7 +105,7 @@ fn a_credential_of_another_form_is_an_error_that_does_not_repeat_it() {
 }
 
 /// A token endpoint that gives out numbered tokens for `life` seconds each.
-fn token_endpoint(life: u64, status: u16) -> (SocketAddr, Arc<AtomicUsize>) {
+pub fn token_endpoint(life: u64, status: u16) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
     let asked = Arc::new(AtomicUsize::new(0));
@@ -135,7 +135,7 @@ fn token_endpoint(life: u64, status: u16) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, asked)
 }
 
-fn service_account(endpoint: SocketAddr) -> String {
+pub fn service_account(endpoint: SocketAddr) -> String {
     let pair = KeyPair::generate(KeySize::Rsa2048).expect("a key");
     let der: Pkcs8V1Der<'_> = pair.as_der().expect("encoded");
     let pem = format!(

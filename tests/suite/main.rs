@@ -18,3 +18,4 @@ mod state;
 mod streams;
 mod terraform;
 mod tidy;
+mod unified;
