@@ -3,7 +3,6 @@
 mod answer;
 mod contents;
 mod errors;
-mod paths;
 mod piece;
 mod request;
 mod stream;
@@ -13,6 +12,5 @@ mod tests;
 pub use answer::read_answer;
 pub use contents::takes_url;
 pub use errors::read_error;
-pub use paths::{VertexPlace, studio_path, vertex_place};
 pub use request::write_request;
 pub use stream::StreamReader;

@@ -1,5 +1,8 @@
 //! Exchanges recorded with the providers, where RINGGATE_RECORDED names the folder that holds them.
 
+use std::path::Path;
+use std::{env, fs};
+
 use super::*;
 use crate::dialect::stream::{Transform, Translator, Writer};
 
@@ -19,13 +22,13 @@ impl Writer for Counting {
 
 #[test]
 fn every_recorded_answer_is_read() {
-    let Some(folder) = std::env::var_os("RINGGATE_RECORDED") else {
+    let Some(folder) = env::var_os("RINGGATE_RECORDED") else {
         return;
     };
     let mut seen = 0;
     for file in ["google-ai-studio.jsonl", "google-vertex-ai.jsonl"] {
-        let path = std::path::Path::new(&folder).join(file);
-        let text = std::fs::read_to_string(path).expect("the recordings");
+        let path = Path::new(&folder).join(file);
+        let text = fs::read_to_string(path).expect("the recordings");
         for line in text.lines() {
             let exchange: Value = serde_json::from_str(line).expect("JSON");
             seen += usize::from(read_one(&exchange));
