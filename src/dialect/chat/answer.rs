@@ -348,10 +348,19 @@ pub fn write_answer(answer: &Answer, terms: &Terms) -> Value {
     if let Some(usage) = &answer.usage {
         body["usage"] = usage_value(usage);
     }
-    if let Some(tier) = &answer.service_tier {
-        body["service_tier"] = tier.as_str().into();
+    if let Some(tier) = answer.service_tier.as_deref().and_then(tier) {
+        body["service_tier"] = tier.into();
     }
     body
+}
+
+/// The tier in a word that clients know: their SDKs refuse others.
+fn tier(word: &str) -> Option<&str> {
+    match word {
+        "standard" => Some("default"),
+        "auto" | "default" | "flex" | "scale" | "priority" => Some(word),
+        _ => None,
+    }
 }
 
 fn write_choice(at: usize, choice: &Choice, terms: &Terms) -> Value {

@@ -121,8 +121,10 @@ pub fn write_answer(answer: &Answer, terms: &Terms) -> Value {
     message.insert("content".to_owned(), Value::Array(content));
     message.extend(write_stop(&stop));
     let mut usage = write_usage(answer.usage.unwrap_or_default());
-    if let Some(tier @ ("standard" | "priority" | "batch")) = answer.service_tier.as_deref() {
-        usage["service_tier"] = json!(tier);
+    match answer.service_tier.as_deref() {
+        Some("default") => usage["service_tier"] = json!("standard"),
+        Some(tier @ ("standard" | "priority" | "batch")) => usage["service_tier"] = json!(tier),
+        _ => {}
     }
     message.insert("usage".to_owned(), usage);
     Value::Object(message)

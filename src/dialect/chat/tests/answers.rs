@@ -210,6 +210,26 @@ fn a_filter_that_explains_itself_is_a_refusal() {
 }
 
 #[test]
+fn the_tier_is_told_in_words_that_openais_sdk_takes() {
+    let message = json!({"role": "assistant", "content": "x"});
+    let mut read = read_answer(answer(message, "stop"), &terms()).unwrap();
+    for (tier, told) in [
+        ("standard", json!("default")),
+        ("priority", json!("priority")),
+        ("flex", json!("flex")),
+        ("batch", Value::Null),
+        ("on_demand", Value::Null),
+    ] {
+        read.service_tier = Some(tier.to_owned());
+        assert_eq!(
+            write_answer(&read, &terms())["service_tier"],
+            told,
+            "{tier}"
+        );
+    }
+}
+
+#[test]
 fn calls_go_back_as_functions_to_clients_of_old() {
     let call = json!({"tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
     let read = read_answer(answer(call, "tool_calls"), &terms()).unwrap();

@@ -326,6 +326,15 @@ fn answers_are_written_whole() {
         },
     });
     assert_eq!(write_answer(&got, &terms()), expected);
+    for (tier, told) in [
+        ("default", json!("standard")),
+        ("priority", json!("priority")),
+        ("flex", Value::Null),
+    ] {
+        got.service_tier = Some(tier.to_owned());
+        let written = write_answer(&got, &terms());
+        assert_eq!(written["usage"]["service_tier"], told, "{tier}");
+    }
     for (reason, word) in [
         (StopReason::End, "end_turn"),
         (StopReason::StopSequence, "stop_sequence"),
