@@ -138,6 +138,9 @@ impl Responses {
         } else {
             done[position(block)] = json!(0);
         }
+        if block.kind == Kind::Text {
+            done["logprobs"] = json!([]);
+        }
         self.emit(&kind, done, out);
         let (kind, part) = match block.kind {
             Kind::Text => (
