@@ -198,7 +198,7 @@ impl StreamReader {
 
     fn image(&mut self, at: u64, image: &Value, out: Sink<'_>) {
         let bytes = image.pointer("/source/bytes").and_then(Value::as_str);
-        let (Some((_, block)), Some(bytes)) = (self.find(at), bytes) else {
+        let (Some((_, block @ Block::Image(_))), Some(bytes)) = (self.find(at), bytes) else {
             return;
         };
         let Block::Image(format) = std::mem::replace(block, Block::Ignored) else {

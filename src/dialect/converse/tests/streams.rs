@@ -264,6 +264,23 @@ fn pictures_come_whole() {
 }
 
 #[test]
+fn a_picture_in_a_block_of_text_leaves_the_text_as_it_is() {
+    let picture = json!({"image": {"source": {"bytes": "aGk="}}});
+    let mut events = vec![
+        opening(),
+        delta(0, json!({"text": "Hi"})),
+        delta(0, picture),
+        delta(0, json!({"text": " there"})),
+    ];
+    events.extend(ending("end_turn"));
+    let found = read(&stream(&events));
+    assert_eq!(
+        found[2..5],
+        ["0 Text(\"Hi\")", "0 Text(\" there\")", "close 0"]
+    );
+}
+
+#[test]
 fn exceptions_end_the_stream_with_their_status() {
     for (kind, status) in [
         ("throttlingException", 429),
