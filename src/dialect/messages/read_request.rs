@@ -69,7 +69,8 @@ pub(super) fn read_thinking(thinking: Value, place: &str) -> Result<Reasoning, I
         ..Reasoning::default()
     };
     match kind.as_str() {
-        "enabled" => {}
+        // Some who speak alike know no budget.
+        "enabled" => reasoning.adaptive = reasoning.budget.is_none(),
         "adaptive" => reasoning.adaptive = true,
         "disabled" | "between_tools" => reasoning.effort = Some(Effort::None),
         _ => {

@@ -75,6 +75,10 @@ impl<'a, 'c> Settings<'a, 'c> {
         let Some(reasoning) = reasoning else {
             return;
         };
+        if reasoning.effort.is_none() && reasoning.budget.is_none() && !reasoning.adaptive {
+            // Whether thoughts are to be seen says nothing of how much to think.
+            return;
+        }
         let off = reasoning.effort == Some(Effort::None)
             && !reasoning.adaptive
             && reasoning.budget.is_none();

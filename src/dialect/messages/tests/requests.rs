@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::super::super::neutral::{
-    CacheMark, Origin, Part, PartKind, Request, Role, Signature, ToolUse, Turn,
+    CacheMark, Origin, Part, PartKind, Reasoning, Request, Role, Signature, ToolUse, Turn,
 };
 use super::super::super::{Dialect, Unwrap};
 use super::*;
@@ -762,7 +762,16 @@ fn only_claudes_own_thoughts_go_back() {
         Turn::new(Role::User, vec![result("t")]),
     ];
     request.max_tokens = Some(5000);
-    request.reasoning = Some(Default::default());
+    request.reasoning = Some(Reasoning {
+        visible: Some(true),
+        ..Reasoning::default()
+    });
+    let (body, ..) = written(&request, &upstream(NEW)).unwrap();
+    assert_eq!(body["thinking"], json!(null), "not asked for");
+    request.reasoning = Some(Reasoning {
+        adaptive: true,
+        ..Reasoning::default()
+    });
     let (body, changes, _) = written(&request, &upstream(NEW)).unwrap();
     let expected = json!([
         {"type": "thinking", "thinking": "mine", "signature": "sig"},
