@@ -87,15 +87,16 @@ pub(super) fn write_head(
         let mut names = step.entry.headers.iter().map(|(own, _)| own.as_bytes());
         names.any(|own| name.eq_ignore_ascii_case(own))
     };
-    for (name, value) in head.headers() {
+    let mut copied = write::Copied::new(&mut out, head.bytes());
+    for (name, value, line) in head.lines() {
         if !goes_up(name) || head.is_hop_by_hop(name) || key.replaces(name) {
             continue;
         }
         if slug.is_key_header(name) {
             if matches!(key, Key::OfRequest) && is_key(value, tokens) {
                 match slug.moved(step.rest, name, value) {
-                    Some((slot, key)) => write_key(&mut out, slot, key),
-                    None => write::header(&mut out, name, value),
+                    Some((slot, key)) => write_key(copied.end(), slot, key),
+                    None => copied.line(line),
                 }
             }
         } else if identity_coding && is_name(name, b"accept-encoding")
@@ -106,12 +107,13 @@ pub(super) fn write_head(
         } else if is_name(name, b"cookie") {
             let cookie = without_access_cookie(value);
             if !cookie.is_empty() {
-                write::header(&mut out, name, &cookie);
+                write::header(copied.end(), name, &cookie);
             }
         } else {
-            write::header(&mut out, name, value);
+            copied.line(line);
         }
     }
+    copied.end();
     if identity_coding {
         write::header(&mut out, b"accept-encoding", b"identity");
     }

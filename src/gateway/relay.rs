@@ -170,11 +170,13 @@ fn write_head(
     keep: bool,
 ) {
     write::status_line(out, head.status(), head.reason());
-    for (name, value) in head.headers() {
+    let mut copied = write::Copied::new(out, head.bytes());
+    for (name, _, line) in head.lines() {
         if goes_down(name) && !head.is_hop_by_hop(name) {
-            write::header(out, name, value);
+            copied.line(line);
         }
     }
+    copied.end();
     match (head.framing(), framing) {
         (ResponseFraming::Chunked, Framing::Same) | (_, Framing::IntoChunks) => {
             write::header(out, b"transfer-encoding", b"chunked");

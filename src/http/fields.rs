@@ -297,6 +297,17 @@ impl Fields {
             .map(|(name, value)| (name.slice(&self.bytes), value.slice(&self.bytes)))
     }
 
+    /// As [`Self::iter`], with where each field's line lies, from its name to the end of its value.
+    pub fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], Span)> {
+        self.spans.iter().map(|(name, value)| {
+            let line = Span {
+                start: name.start,
+                end: value.end,
+            };
+            (name.slice(&self.bytes), value.slice(&self.bytes), line)
+        })
+    }
+
     /// Whether a field is about this connection alone (RFC 9110 section 7.6.1).
     pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
         is_about_connection(name)

@@ -216,6 +216,11 @@ impl RequestHead {
         self.fields.iter()
     }
 
+    /// As [`Self::headers`], with where each field's line lies, for [`super::write::Copied`].
+    pub fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], Span)> {
+        self.fields.lines()
+    }
+
     /// Whether a field is about this connection alone (RFC 9110 section 7.6.1).
     pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
         self.fields.is_hop_by_hop(name)

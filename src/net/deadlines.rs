@@ -1,7 +1,8 @@
 //! Deadlines of the sockets of one data thread.
 //!
 //! A deadline never cancels an operation: cancelling loses bytes on io_uring and poisons the descriptor on epoll. It shuts
-//! the socket down, and whatever is armed on it ends by itself. One coarse ticker serves all sockets of a thread.
+//! the socket down, and whatever is armed on it ends by itself. One coarse ticker serves all sockets of a thread. It alone looks
+//! at the clock: most deadlines are taken back before it does, so that setting one is a matter of a few stores.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -35,14 +36,17 @@ impl Deadline {
         TABLE.with_borrow_mut(|table| {
             let entry = Entry {
                 fd,
-                at: None,
+                due: Due::Never,
+                fresh: false,
                 on: OnExpiry::ShutBoth,
                 idle: false,
                 expired: false,
             };
             let index = match table.free.pop() {
                 Some(index) => {
-                    table.entries[index] = entry;
+                    // One that was left in the list of fresh ones stays there.
+                    let fresh = table.entries[index].fresh;
+                    table.entries[index] = Entry { fresh, ..entry };
                     index
                 }
                 None => {
@@ -59,18 +63,26 @@ impl Deadline {
 
     /// Sets the deadline `after` from now, in place of an earlier one. It passes at most two ticks late.
     pub fn arm(&self, after: Duration, on: OnExpiry) {
-        let at = Instant::now() + after;
+        self.set(after, on, false);
+    }
+
+    /// [`Deadline::arm`] for a wait in which nothing is lost when it ends early: see [`hasten_idle`].
+    pub fn arm_idle(&self, after: Duration) {
+        self.set(after, OnExpiry::ShutRead, true);
+    }
+
+    fn set(&self, after: Duration, on: OnExpiry, idle: bool) {
         let start = TABLE.with_borrow_mut(|table| {
             let entry = &mut table.entries[self.index];
-            if entry.at.is_none() {
+            if entry.due == Due::Never {
                 table.armed += 1;
             }
-            entry.at = Some(at);
+            entry.due = Due::After(after);
             entry.on = on;
-            entry.idle = false;
+            entry.idle = idle;
             entry.expired = false;
-            if table.earliest.is_none_or(|earliest| at < earliest) {
-                table.earliest = Some(at);
+            if !std::mem::replace(&mut entry.fresh, true) {
+                table.fresh.push(self.index);
             }
             !std::mem::replace(&mut table.ticking, true)
         });
@@ -79,18 +91,12 @@ impl Deadline {
         }
     }
 
-    /// [`Deadline::arm`] for a wait in which nothing is lost when it ends early: see [`hasten_idle`].
-    pub fn arm_idle(&self, after: Duration) {
-        self.arm(after, OnExpiry::ShutRead);
-        TABLE.with_borrow_mut(|table| table.entries[self.index].idle = true);
-    }
-
     /// Takes the deadline back.
     pub fn disarm(&self) {
         TABLE.with_borrow_mut(|table| {
             let entry = &mut table.entries[self.index];
             entry.expired = false;
-            if entry.at.take().is_some() {
+            if std::mem::replace(&mut entry.due, Due::Never) != Due::Never {
                 table.armed -= 1;
             }
         });
@@ -107,10 +113,11 @@ impl Drop for Deadline {
         // The thread's table may be gone before the last socket when the thread ends.
         let _ = TABLE.try_with(|table| {
             let mut table = table.borrow_mut();
-            if table.entries[self.index].at.take().is_some() {
+            let entry = &mut table.entries[self.index];
+            entry.fd = -1;
+            if std::mem::replace(&mut entry.due, Due::Never) != Due::Never {
                 table.armed -= 1;
             }
-            table.entries[self.index].fd = -1;
             table.free.push(self.index);
         });
     }
@@ -118,12 +125,14 @@ impl Drop for Deadline {
 
 /// Ends every wait set by [`Deadline::arm_idle`] on this thread after at most `after`: a drain.
 pub fn hasten_idle(after: Duration) {
-    let at = Instant::now() + after;
+    let now = Instant::now();
     TABLE.with_borrow_mut(|table| {
+        table.start_clocks(now);
+        let at = now + after;
         let waiting = table.entries.iter_mut().filter(|entry| entry.idle);
         for entry in waiting {
-            if entry.at.is_some_and(|due| at < due) {
-                entry.at = Some(at);
+            if matches!(entry.due, Due::At(due) if at < due) {
+                entry.due = Due::At(at);
                 table.earliest = Some(table.earliest.map_or(at, |earliest| earliest.min(at)));
             }
         }
@@ -159,6 +168,8 @@ pub(super) fn begin_runtime() {
 struct Table {
     entries: Vec<Entry>,
     free: Vec<usize>,
+    /// Entries whose deadline may have been set since the last tick.
+    fresh: Vec<usize>,
     /// No entry is due before this; it may be earlier than the earliest entry.
     earliest: Option<Instant>,
     armed: usize,
@@ -167,10 +178,35 @@ struct Table {
 
 struct Entry {
     fd: RawFd,
-    at: Option<Instant>,
+    due: Due,
+    /// Whether it is in the list of fresh ones.
+    fresh: bool,
     on: OnExpiry,
     idle: bool,
     expired: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Never,
+    /// So long after the next tick: it was set since the last one.
+    After(Duration),
+    At(Instant),
+}
+
+impl Table {
+    /// Lets the deadlines that were set since the last tick count from `now`.
+    fn start_clocks(&mut self, now: Instant) {
+        for index in self.fresh.drain(..) {
+            let entry = &mut self.entries[index];
+            entry.fresh = false;
+            if let Due::After(after) = entry.due {
+                let at = now + after;
+                entry.due = Due::At(at);
+                self.earliest = Some(self.earliest.map_or(at, |earliest| earliest.min(at)));
+            }
+        }
+    }
 }
 
 type Hook = Box<dyn FnMut() -> bool>;
@@ -210,18 +246,19 @@ async fn tick() {
 
 fn expire(now: Instant) {
     TABLE.with_borrow_mut(|table| {
+        table.start_clocks(now);
         if table.earliest.is_none_or(|earliest| now < earliest) {
             return;
         }
         let mut earliest = None;
         let mut passed = 0;
         for entry in &mut table.entries {
-            let Some(at) = entry.at else { continue };
+            let Due::At(at) = entry.due else { continue };
             if now < at {
                 earliest = Some(earliest.map_or(at, |other: Instant| other.min(at)));
                 continue;
             }
-            entry.at = None;
+            entry.due = Due::Never;
             entry.expired = true;
             passed += 1;
             shut(entry.fd, entry.on);

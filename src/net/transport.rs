@@ -4,12 +4,14 @@
 //! held here as an owned value that can be carried from one phase to the next, into a pool and out of it again. Deadlines
 //! never cancel it; they shut the socket down, and the read ends by itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,7 +27,6 @@ use crate::limits::{COALESCED_WRITE, TLS_READ_BYTES};
 
 type ReadHalf = OwnedReadHalf<TcpStream>;
 type WriteHalf = OwnedWriteHalf<TcpStream>;
-type ArmedRead = Pin<Box<dyn Future<Output = (ReadHalf, io::Result<usize>, BytesMut)>>>;
 
 /// Both directions of one connection, plain or TLS. Dropping it ends every operation in flight and closes the socket.
 pub struct Transport {
@@ -41,11 +42,62 @@ pub struct Transport {
     writing: bool,
 }
 
-enum Reader {
-    Idle(ReadHalf),
-    Armed(ArmedRead),
-    /// Only between taking a half and putting its operation back.
-    Moving,
+/// One read after the other, in a block that lives as long as the connection: a future for each of them would be made, moved
+/// into a block of its own and freed again.
+struct Reader {
+    reads: Pin<Box<dyn Future<Output = Infallible>>>,
+    exchange: Rc<ReadExchange>,
+    /// Whether a buffer is with `reads`.
+    armed: bool,
+}
+
+/// Where the reads get their buffers, and leave them.
+#[derive(Default)]
+struct ReadExchange {
+    empty: Cell<Option<BytesMut>>,
+    filled: Cell<Option<(io::Result<usize>, BytesMut)>>,
+}
+
+impl Reader {
+    fn new(half: ReadHalf) -> Self {
+        let exchange = Rc::new(ReadExchange::default());
+        Self {
+            reads: Box::pin(read_on(half, exchange.clone())),
+            exchange,
+            armed: false,
+        }
+    }
+
+    /// Polls the read that was begun, or one into the buffer that `fresh` gives.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        fresh: impl FnOnce() -> BytesMut,
+    ) -> Poll<io::Result<BytesMut>> {
+        if !self.armed {
+            self.exchange.empty.set(Some(fresh()));
+            self.armed = true;
+        }
+        // What fills a buffer goes on to wait for the next one: it never ends.
+        let _ = self.reads.as_mut().poll(cx);
+        let Some((result, buffer)) = self.exchange.filled.take() else {
+            return Poll::Pending;
+        };
+        self.armed = false;
+        Poll::Ready(result.map(|_| buffer))
+    }
+}
+
+async fn read_on(mut half: ReadHalf, exchange: Rc<ReadExchange>) -> Infallible {
+    loop {
+        let empty = std::future::poll_fn(|_| match exchange.empty.take() {
+            Some(buffer) => Poll::Ready(buffer),
+            // It is polled again when there is one.
+            None => Poll::Pending,
+        });
+        let filled = half.read(empty.await).await;
+        exchange.filled.set(Some(filled));
+    }
 }
 
 impl Transport {
@@ -59,7 +111,7 @@ impl Transport {
             deadline: Deadline::register(fd),
             fd,
             peer,
-            reader: Reader::Idle(reader),
+            reader: Reader::new(reader),
             writer,
             tls: None,
             spare: None,
@@ -262,7 +314,7 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         // An operation in flight holds the descriptor open; ending it lets the socket close now rather than at its end.
-        if self.writing || matches!(self.reader, Reader::Armed(_)) {
+        if self.writing || self.reader.armed {
             shutdown(self.fd, libc::SHUT_RDWR);
         }
     }
@@ -296,22 +348,8 @@ impl Reading<'_> {
     }
 
     fn poll_read_raw(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<BytesMut>> {
-        if let Reader::Idle(_) = self.reader {
-            let Reader::Idle(mut half) = std::mem::replace(self.reader, Reader::Moving) else {
-                unreachable!("just matched");
-            };
-            let buffer = fresh_buffer(self.spare.take(), size);
-            *self.reader = Reader::Armed(Box::pin(async move {
-                let (result, buffer) = half.read(buffer).await;
-                (half, result, buffer)
-            }));
-        }
-        let Reader::Armed(armed) = self.reader else {
-            unreachable!("a reader is idle or armed whenever it is polled");
-        };
-        let (half, result, buffer) = ready!(armed.as_mut().poll(cx));
-        *self.reader = Reader::Idle(half);
-        Poll::Ready(result.map(|_| buffer))
+        let spare = &mut *self.spare;
+        self.reader.poll(cx, || fresh_buffer(spare.take(), size))
     }
 }
 
