@@ -11,13 +11,13 @@
 //! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, AWS signatures, Google tokens, which headers cross |
 //! | [`route`] | dynamic routes: the graph and its conditions, as data |
 //! | [`meter`] | token usage, read beside a relayed answer of any dialect |
-//! | [`dialect`] | six dialects, each to and from one neutral form; `surface` knows in which a model is reached, `exchange` goes between |
+//! | [`dialect`] | chat, messages, responses, gemini, converse, cohere: each to and from one neutral form; `exchange` goes between two of them |
 //! | [`config`] | flags, environment, `ringgate.toml` and defaults, parsed into types without invalid values |
 //! | [`access`] | permission groups, policies and what they allow; the form of tokens |
 //! | [`seal`] | stored keys under the master key |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
 //! | [`snapshot`] | the immutable view that the data plane reads |
-//! | [`gateway`] | a request's life: `connection` goes through its phases; `unified` and `translate` where the body names the provider |
+//! | [`gateway`] | a request's life: `connection` goes through `resolve`, `authenticate`, `credential`, `plan`, `attempt`, `relay`, `settle`; `unified` has its own |
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
 //! | [`load`] | the load generator, open loop and closed |
 //! | [`store`] | the configuration database: its schema, migrations, backup, the thread that owns it |

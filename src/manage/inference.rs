@@ -2,9 +2,6 @@
 //! each request goes to a data thread over a connection of its own, both of whose ends are this process's, and its answer
 //! streams back.
 
-// Control plane: no data thread is woken by these.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
-
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as Adopted};
 use std::sync::Arc;

@@ -275,7 +275,6 @@ fn the_linter_keeps_foreign_wakers_off_the_data_path() {
     for (file, text) in sources() {
         let excused = [
             "server/control.rs",
-            "manage/inference.rs",
             "store/mod.rs",
             "net/task.rs",
             "telemetry/logs/mod.rs",

@@ -407,14 +407,19 @@ fn a_client_that_leaves_a_translated_answer_stops_the_provider() {
 fn events_cut_anywhere_and_answers_in_a_coding_are_translated_alike() {
     let simulator = simulator();
     let gateway = everything(&simulator);
-    let said = |model: &str, directives: &str, stream| {
-        let asked = format!("{model}+sim-seed-5+tokens-1{directives}");
-        let body = Client::Chat.body(&asked, stream, false);
-        let answer = gateway.send(&post(Client::Chat.path(), "", &body));
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        Client::Chat.read(&answer, stream).text
+    let check = &|model: &str| {
+        let said = |directives: &str, stream| {
+            let asked = format!("{model}+sim-seed-5+tokens-1{directives}");
+            let body = Client::Chat.body(&asked, stream, false);
+            let answer = gateway.send(&post(Client::Chat.path(), "", &body));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            Client::Chat.read(&answer, stream).text
+        };
+        // One byte each ten milliseconds.
+        assert_eq!(said("+drip", true), said("", true), "{model}");
+        // Against what was asked for.
+        assert_eq!(said("+gzip", false), said("", false), "{model}");
     };
-    // Beside each other: one byte each ten milliseconds takes its time.
     std::thread::scope(|scope| {
         for model in [
             "anthropic/claude",
@@ -422,17 +427,7 @@ fn events_cut_anywhere_and_answers_in_a_coding_are_translated_alike() {
             "aws-bedrock/us.amazon.nova-lite-v1:0",
             "cohere/command-a",
         ] {
-            let said = &said;
-            scope.spawn(move || {
-                let dripped = said(model, "+drip", true);
-                assert_eq!(dripped, said(model, "", true), "{model}");
-                // Against what was asked for.
-                assert_eq!(
-                    said(model, "+gzip", false),
-                    said(model, "", false),
-                    "{model}"
-                );
-            });
+            scope.spawn(move || check(model));
         }
     });
 }
