@@ -300,6 +300,14 @@ pub fn items(json: &[u8], span: Range<usize>) -> Option<Vec<Range<usize>>> {
     }
 }
 
+/// Whether a JSON text is nested no deeper than parsers may recurse. What is no JSON at all may pass.
+pub fn is_bounded(json: &[u8]) -> bool {
+    match value_end(json, skip_space(json, 0)) {
+        Ok(end) => skip_space(json, end) == json.len(),
+        Err(_) => false,
+    }
+}
+
 /// What is to be done to a text.
 #[derive(Debug, Default)]
 pub struct Edits {

@@ -140,9 +140,12 @@ fn call(fields: Value) -> Value {
     chunk(json!({"tool_calls": [fields]}), Value::Null)
 }
 
-/// The calls that a client puts together: index, id, name, arguments.
-pub fn calls(out: &[Value]) -> Vec<(u64, String, String, String)> {
-    let mut calls: Vec<(u64, String, String, String)> = Vec::new();
+/// Index, id, name and arguments.
+type Call = (u64, String, String, String);
+
+/// The calls that a client puts together.
+pub fn calls(out: &[Value]) -> Vec<Call> {
+    let mut calls: Vec<Call> = Vec::new();
     for delta in deltas(out) {
         for call in delta["tool_calls"].as_array().into_iter().flatten() {
             let index = call["index"].as_u64().unwrap();
@@ -163,7 +166,7 @@ pub fn calls(out: &[Value]) -> Vec<(u64, String, String, String)> {
     calls
 }
 
-fn expected(calls: &[(&str, &str, &str)]) -> Vec<(u64, String, String, String)> {
+fn expected(calls: &[(&str, &str, &str)]) -> Vec<Call> {
     let calls = calls.iter().enumerate();
     calls
         .map(|(at, (id, name, arguments))| {
@@ -178,7 +181,7 @@ fn expected(calls: &[(&str, &str, &str)]) -> Vec<(u64, String, String, String)> 
 }
 
 /// Streams of calls as servers break them, and what they mean.
-pub fn broken_calls() -> Vec<(&'static str, Vec<Value>, Vec<(u64, String, String, String)>)> {
+pub fn broken_calls() -> Vec<(&'static str, Vec<Value>, Vec<Call>)> {
     let end = || chunk(json!({}), json!("tool_calls"));
     let first = |index: Value, id: Value, name: Value, arguments: Value| {
         let mut fields =
