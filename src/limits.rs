@@ -361,6 +361,8 @@ pub const METER_RATIO_FLOOR: u64 = 1 << 20;
 pub const METER_ZSTD_WINDOW: u32 = 23;
 /// Bytes of a brotli decoder's output buffer.
 pub const METER_BROTLI_BUFFER: usize = 16 << 10;
+/// Names under which one model's price is looked for.
+pub const PRICE_NAMES_MAX: usize = 8;
 
 // --- providers ---
 

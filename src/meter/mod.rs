@@ -3,8 +3,10 @@
 
 mod coding;
 mod counts;
+pub mod cost;
 mod node;
 mod plain;
+pub mod prices;
 mod scan;
 mod usage;
 
