@@ -462,3 +462,11 @@ pub const GEMINI_EMBED_TEXTS: usize = 100;
 pub const VERTEX_EMBED_TEXTS: usize = 250;
 /// Blocks of a Converse stream that began and did not end: one is open as a rule, several where calls are made side by side.
 pub const CONVERSE_OPEN_BLOCKS_MAX: usize = 256;
+
+// --- aggregate ---
+
+/// Rows of figures that a data thread counts between two visits of control, before metadata is no longer told apart: a value that
+/// differs with each request (an id in the metadata) would make a row of each.
+pub const AGGREGATE_METADATA_MAX: usize = 4096;
+/// Rows before models and user agents are not told apart either.
+pub const AGGREGATE_ROWS_MAX: usize = 8192;
