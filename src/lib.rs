@@ -15,6 +15,7 @@
 //! | [`config`] | flags, environment, `ringgate.toml` and defaults, parsed into types without invalid values |
 //! | [`access`] | permission groups, policies and what they allow; the form of tokens |
 //! | [`seal`] | stored keys under the master key |
+//! | [`aggregate`] | figures of traffic, counted apart from the logs |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
 //! | [`snapshot`] | the immutable view that the data plane reads |
 //! | [`gateway`] | a request's life: `connection` goes through `resolve`, `authenticate`, `credential`, `plan`, `attempt`, `relay`, `settle`; `unified` has its own |
@@ -39,6 +40,7 @@
 //! before they wait. AWS requests are signed by our own code (`providers::aws`): the vendor's crate brings seventeen others.
 
 pub mod access;
+pub mod aggregate;
 pub mod cli;
 pub mod config;
 pub mod dialect;

@@ -74,7 +74,10 @@ impl Latencies {
     }
 
     fn add(&mut self, bucket: u16, by: u64) {
-        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+        match self
+            .buckets
+            .binary_search_by_key(&bucket, |(bucket, _)| *bucket)
+        {
             Ok(at) => self.buckets[at].1 = self.buckets[at].1.saturating_add(by),
             Err(at) => self.buckets.insert(at, (bucket, by)),
         }

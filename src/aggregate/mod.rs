@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-
 pub use histogram::Latencies;
 
 use crate::limits::{AGGREGATE_METADATA_MAX, AGGREGATE_ROWS_MAX};
@@ -59,7 +58,9 @@ impl Dimensions<'_> {
             key_alias: owned(self.key_alias),
             token: owned(self.token),
             user_agent: owned(self.user_agent),
-            metadata: pairs.map(|(key, value)| (owned(key), owned(value))).collect(),
+            metadata: pairs
+                .map(|(key, value)| (owned(key), owned(value)))
+                .collect(),
         }
     }
 
@@ -75,7 +76,10 @@ impl Dimensions<'_> {
 
     /// Without the pairs, of which clients may make any number.
     fn without_metadata(&self) -> Self {
-        let other = self.metadata.iter().map(|(key, _)| (key.clone(), Cow::Borrowed(OTHER)));
+        let other = self
+            .metadata
+            .iter()
+            .map(|(key, _)| (key.clone(), Cow::Borrowed(OTHER)));
         Self {
             metadata: other.collect(),
             ..self.clone()
@@ -216,7 +220,10 @@ impl Rows {
     }
 
     fn exact(&mut self, dimensions: &Dimensions<'_>) -> &mut Cell {
-        let like = self.rows.entry(self.hasher.hash_one(dimensions)).or_default();
+        let like = self
+            .rows
+            .entry(self.hasher.hash_one(dimensions))
+            .or_default();
         let at = like.iter().position(|(key, _)| key == dimensions);
         let at = at.unwrap_or_else(|| {
             like.push((dimensions.clone().into_owned(), Cell::default()));
@@ -253,8 +260,17 @@ mod tests {
         }
         let mut rows: Vec<_> = block.take().into_rows().collect();
         rows.sort_by_key(|(dimensions, _)| dimensions.model.clone());
-        let figures = |at: usize| (rows[at].1.requests, rows[at].1.tokens_in, rows[at].1.duration.count());
-        assert_eq!((rows.len(), figures(0), figures(1)), (2, (2, 4, 2), (1, 2, 1)));
+        let figures = |at: usize| {
+            (
+                rows[at].1.requests,
+                rows[at].1.tokens_in,
+                rows[at].1.duration.count(),
+            )
+        };
+        assert_eq!(
+            (rows.len(), figures(0), figures(1)),
+            (2, (2, 4, 2), (1, 2, 1))
+        );
         assert!(block.take().is_empty());
     }
 
@@ -263,7 +279,11 @@ mod tests {
         let mut rows = Rows::default();
         let many = 3 * AGGREGATE_ROWS_MAX;
         for at in 0..many {
-            let model = if at % 2 == 0 { "a".to_owned() } else { format!("model {at}") };
+            let model = if at % 2 == 0 {
+                "a".to_owned()
+            } else {
+                format!("model {at}")
+            };
             rows.cell(&dimensions(&model, &at.to_string())).requests += 1;
         }
         assert!(rows.len() <= AGGREGATE_ROWS_MAX + 1, "{} rows", rows.len());
@@ -287,6 +307,9 @@ mod tests {
         };
         let mut sum = one.clone();
         sum.merge(&one);
-        assert_eq!((sum.requests, sum.cost, sum.duration_sum), (2, Money(10), 20));
+        assert_eq!(
+            (sum.requests, sum.cost, sum.duration_sum),
+            (2, Money(10), 20)
+        );
     }
 }

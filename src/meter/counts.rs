@@ -1,5 +1,6 @@
 //! What a usage object counts, whatever its dialect calls it: each count in a place of its own.
 
+use super::cost::Money;
 use super::node::Node;
 
 /// The counts of one usage object. Of a key that stands there twice the last value counts, as in every JSON parser.
@@ -45,23 +46,46 @@ pub(super) enum Count {
     ConverseTotal,
     ReplicateInput,
     ReplicateOutput,
+    SearchQueries,
+    /// Pico-dollars.
+    Cost,
+    /// 1e-10 dollars.
+    CostTicks,
+    ConverseCacheWriteLong,
+    GeminiPromptAudio,
+    GeminiPromptImages,
+    GeminiCachedAudio,
+    GeminiOutputAudio,
+    GeminiOutputImages,
     PromptDetailsCached,
     PromptDetailsCacheWrite,
+    PromptDetailsAudio,
+    PromptDetailsImages,
     CompletionDetailsReasoning,
     CompletionDetailsThinking,
+    CompletionDetailsAudio,
+    CompletionDetailsImages,
     InputDetailsCached,
     InputDetailsCacheWrite,
+    InputDetailsAudio,
+    InputDetailsImages,
     OutputDetailsReasoning,
     OutputDetailsThinking,
+    OutputDetailsAudio,
+    OutputDetailsImages,
     CreationShort,
     CreationLong,
     TokensInput,
     TokensOutput,
     BilledInput,
     BilledOutput,
+    BilledSearches,
+    Searches,
+    /// Pico-dollars.
+    TotalCost,
 }
 
-const COUNTS: usize = Count::BilledOutput as usize + 1;
+const COUNTS: usize = Count::TotalCost as usize + 1;
 
 /// An object that counts something: the usage object itself, or one within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +98,8 @@ pub(super) enum Part {
     CacheCreation,
     Tokens,
     BilledUnits,
+    ServerTools,
+    Costs,
 }
 
 /// What a key of such an object leads to.
@@ -81,7 +107,13 @@ pub(super) enum Part {
 pub(super) enum Member {
     Count(Count),
     Part(Part),
+    /// What is a count in one dialect and an object in another.
+    Either(Count, Part),
     Iterations,
+    /// A list of counts by modality, of sound and of pictures.
+    Modalities(Count, Option<Count>),
+    /// A list of what was written to caches, by how long it stays.
+    CacheDetails,
 }
 
 impl Part {
@@ -92,21 +124,29 @@ impl Part {
             Self::PromptDetails => match key {
                 b"cached_tokens" => PromptDetailsCached,
                 b"cache_write_tokens" => PromptDetailsCacheWrite,
+                b"audio_tokens" => PromptDetailsAudio,
+                b"image_tokens" => PromptDetailsImages,
                 _ => return None,
             },
             Self::InputDetails => match key {
                 b"cached_tokens" => InputDetailsCached,
                 b"cache_write_tokens" => InputDetailsCacheWrite,
+                b"audio_tokens" => InputDetailsAudio,
+                b"image_tokens" => InputDetailsImages,
                 _ => return None,
             },
             Self::CompletionDetails => match key {
                 b"reasoning_tokens" => CompletionDetailsReasoning,
                 b"thinking_tokens" => CompletionDetailsThinking,
+                b"audio_tokens" => CompletionDetailsAudio,
+                b"image_tokens" => CompletionDetailsImages,
                 _ => return None,
             },
             Self::OutputDetails => match key {
                 b"reasoning_tokens" => OutputDetailsReasoning,
                 b"thinking_tokens" => OutputDetailsThinking,
+                b"audio_tokens" => OutputDetailsAudio,
+                b"image_tokens" => OutputDetailsImages,
                 _ => return None,
             },
             Self::CacheCreation => match key {
@@ -122,6 +162,15 @@ impl Part {
             Self::BilledUnits => match key {
                 b"input_tokens" => BilledInput,
                 b"output_tokens" => BilledOutput,
+                b"search_units" => BilledSearches,
+                _ => return None,
+            },
+            Self::ServerTools => match key {
+                b"web_search_requests" => Searches,
+                _ => return None,
+            },
+            Self::Costs => match key {
+                b"total_cost" => TotalCost,
                 _ => return None,
             },
         };
@@ -132,16 +181,18 @@ impl Part {
     const fn counts(self) -> u64 {
         use Count::*;
         let (first, last) = match self {
-            Self::Usage => (Prompt, ReplicateOutput),
-            Self::PromptDetails => (PromptDetailsCached, PromptDetailsCacheWrite),
-            Self::CompletionDetails => (CompletionDetailsReasoning, CompletionDetailsThinking),
-            Self::InputDetails => (InputDetailsCached, InputDetailsCacheWrite),
-            Self::OutputDetails => (OutputDetailsReasoning, OutputDetailsThinking),
+            Self::Usage => (Prompt, GeminiOutputImages),
+            Self::PromptDetails => (PromptDetailsCached, PromptDetailsImages),
+            Self::CompletionDetails => (CompletionDetailsReasoning, CompletionDetailsImages),
+            Self::InputDetails => (InputDetailsCached, InputDetailsImages),
+            Self::OutputDetails => (OutputDetailsReasoning, OutputDetailsImages),
             Self::CacheCreation => (CreationShort, CreationLong),
             Self::Tokens => (TokensInput, TokensOutput),
-            Self::BilledUnits => (BilledInput, BilledOutput),
+            Self::BilledUnits => (BilledInput, BilledSearches),
+            Self::ServerTools => (Searches, Searches),
+            Self::Costs => (TotalCost, TotalCost),
         };
-        ((1 << (last as u64 + 1)) - 1) & !((1 << first as u64) - 1)
+        (u64::MAX >> (63 - last as u64)) & !((1 << first as u64) - 1)
     }
 }
 
@@ -176,6 +227,24 @@ fn usage_member(key: &[u8]) -> Option<Member> {
         b"totalTokens" => ConverseTotal,
         b"input_token_count" => ReplicateInput,
         b"output_token_count" => ReplicateOutput,
+        b"num_search_queries" => SearchQueries,
+        b"cost" => return Some(Member::Either(Cost, Part::Costs)),
+        b"cost_in_usd_ticks" => CostTicks,
+        b"server_tool_use" => return Some(Member::Part(Part::ServerTools)),
+        b"promptTokensDetails" => {
+            return Some(Member::Modalities(
+                GeminiPromptAudio,
+                Some(GeminiPromptImages),
+            ));
+        }
+        b"candidatesTokensDetails" => {
+            return Some(Member::Modalities(
+                GeminiOutputAudio,
+                Some(GeminiOutputImages),
+            ));
+        }
+        b"cacheTokensDetails" => return Some(Member::Modalities(GeminiCachedAudio, None)),
+        b"cacheDetails" => return Some(Member::CacheDetails),
         b"prompt_tokens_details" => return Some(Member::Part(Part::PromptDetails)),
         b"completion_tokens_details" => return Some(Member::Part(Part::CompletionDetails)),
         b"input_tokens_details" => return Some(Member::Part(Part::InputDetails)),
@@ -226,7 +295,10 @@ impl Counts {
         let bit = 1 << count as u32;
         match value {
             Some(value) => {
-                self.values[count as usize] = value;
+                // Stated in dollars, kept in pico-dollars.
+                let is_cost = matches!(count, Count::Cost | Count::TotalCost);
+                let scale = if is_cost { 1_000_000_000_000 } else { 1 };
+                self.values[count as usize] = value.saturating_mul(scale);
                 self.stated |= bit;
             }
             None => self.stated &= !bit,
@@ -244,16 +316,35 @@ impl Counts {
         let Node::Map(members) = node else { return };
         for (key, value) in members {
             match part.member(key.as_bytes()) {
-                Some(Member::Count(count)) => self.set(
-                    count,
-                    match value {
-                        Node::Count(value) => Some(*value),
-                        _ => None,
-                    },
-                ),
+                Some(Member::Count(count)) => self.take_count(count, value),
                 Some(Member::Part(inner)) => {
                     self.begin(inner);
                     self.take(inner, value);
+                }
+                Some(Member::Either(count, inner)) => {
+                    self.take_count(count, value);
+                    self.begin(inner);
+                    self.take(inner, value);
+                }
+                Some(Member::Modalities(audio, images)) => {
+                    let sum = |name| {
+                        let list = value.items().iter();
+                        let of_name = list.filter(|one| one.text(&["modality"]) == Some(name));
+                        of_name
+                            .filter_map(|one| one.count(&["tokenCount"]))
+                            .reduce(u64::saturating_add)
+                    };
+                    self.set(audio, sum("AUDIO"));
+                    if let Some(images) = images {
+                        self.set(images, sum("IMAGE"));
+                    }
+                }
+                Some(Member::CacheDetails) => {
+                    let list = value.items().iter();
+                    let long = list.filter(|one| one.text(&["ttl"]) == Some("1h"));
+                    let counts = long.filter_map(|one| one.count(&["inputTokens"]));
+                    let long = counts.reduce(u64::saturating_add);
+                    self.set(Count::ConverseCacheWriteLong, long);
                 }
                 Some(Member::Iterations) => {
                     self.is_messages = true;
@@ -264,6 +355,18 @@ impl Counts {
                 }
                 None => {}
             }
+        }
+    }
+
+    fn take_count(&mut self, count: Count, value: &Node<'_>) {
+        match value {
+            Node::Fraction(dollars) if matches!(count, Count::Cost | Count::TotalCost) => {
+                let pico = Money::of_dollars(*dollars).map(|money| money.0);
+                self.set(count, Some(0));
+                self.values[count as usize] =
+                    pico.map_or(0, |pico| u64::try_from(pico).unwrap_or(u64::MAX));
+            }
+            value => self.set(count, value.as_count()),
         }
     }
 }
@@ -284,12 +387,14 @@ mod tests {
             Part::CacheCreation,
             Part::Tokens,
             Part::BilledUnits,
+            Part::ServerTools,
+            Part::Costs,
         ];
         let all = parts.iter().fold(0, |all, part| {
             assert_eq!(all & part.counts(), 0, "{part:?}");
             all | part.counts()
         });
-        assert_eq!(all, (1 << COUNTS) - 1);
+        assert_eq!(all, u64::MAX >> (64 - COUNTS));
         for key in ["cached_tokens", "input_tokens", "reasoning_tokens"] {
             assert!(known(key.as_bytes()).is_some());
             for part in parts {

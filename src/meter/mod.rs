@@ -2,8 +2,8 @@
 //! shape, never by the provider's name.
 
 mod coding;
-mod counts;
 pub mod cost;
+mod counts;
 mod node;
 mod plain;
 pub mod prices;
@@ -20,6 +20,7 @@ use node::Node;
 use scan::{Events, Framing, Hints, Window};
 use usage::Reading;
 
+use cost::Extras;
 pub use usage::Usage;
 
 /// What an answer said of itself.
@@ -27,6 +28,8 @@ pub use usage::Usage;
 pub struct Metered {
     /// `None`: it stated none.
     pub usage: Option<Usage>,
+    /// What changes the cost beside the tokens.
+    pub extras: Extras,
     /// The model that answered, as it names itself.
     pub model: Option<String>,
     /// Why usage may be missing or too low although the answer stated it.
@@ -46,9 +49,10 @@ pub enum Gap {
 
 impl Metered {
     fn of((reading, malformed): (Reading, bool)) -> Self {
-        let (usage, model) = reading.finish();
+        let (usage, extras, model) = reading.finish();
         Self {
             usage,
+            extras,
             model,
             gap: malformed.then_some(Gap::Malformed),
         }

@@ -8,9 +8,11 @@ use serde::de::{
 };
 
 /// Every key that leads to a count or a model's name.
-const KEYS: [&str; 60] = [
+const KEYS: [&str; 76] = [
+    "ttl",
     "meta",
     "type",
+    "cost",
     "bytes",
     "delta",
     "model",
@@ -22,9 +24,12 @@ const KEYS: [&str; 60] = [
     "metrics",
     "metadata",
     "response",
+    "modality",
     "embeddings",
     "iterations",
     "statistics",
+    "total_cost",
+    "tokenCount",
     "inputTokens",
     "predictions",
     "token_count",
@@ -34,6 +39,10 @@ const KEYS: [&str; 60] = [
     "modelVersion",
     "outputTokens",
     "total_tokens",
+    "audio_tokens",
+    "image_tokens",
+    "search_units",
+    "cacheDetails",
     "cached_tokens",
     "output_tokens",
     "prompt_tokens",
@@ -42,16 +51,22 @@ const KEYS: [&str; 60] = [
     "inputTokenCount",
     "thinking_tokens",
     "totalTokenCount",
+    "server_tool_use",
     "outputTokenCount",
     "promptTokenCount",
     "reasoning_tokens",
     "completion_tokens",
     "input_token_count",
     "num_cached_tokens",
+    "cost_in_usd_ticks",
     "cache_write_tokens",
     "output_token_count",
     "thoughtsTokenCount",
+    "num_search_queries",
+    "cacheTokensDetails",
     "inputTextTokenCount",
+    "web_search_requests",
+    "promptTokensDetails",
     "cacheReadInputTokens",
     "candidatesTokenCount",
     "input_tokens_details",
@@ -62,6 +77,7 @@ const KEYS: [&str; 60] = [
     "cachedContentTokenCount",
     "prompt_cache_hit_tokens",
     "toolUsePromptTokenCount",
+    "candidatesTokensDetails",
     "cacheReadInputTokenCount",
     "cacheWriteInputTokenCount",
     "completion_tokens_details",
@@ -112,8 +128,10 @@ pub(super) fn known(key: &[u8]) -> Option<&'static str> {
 /// A value of such a document.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node<'a> {
-    /// A count: not negative; a fraction is rounded, since some providers write counts as floats.
+    /// A count: not negative.
     Count(u64),
+    /// Not negative. Some providers write counts as floats: as a count it is rounded.
+    Fraction(f64),
     Text(Cow<'a, str>),
     Map(Vec<(&'static str, Node<'a>)>),
     /// The maps of a list.
@@ -153,8 +171,14 @@ impl<'a> Node<'a> {
     }
 
     pub fn count(&self, path: &[&str]) -> Option<u64> {
-        match self.at(path) {
-            Some(&Self::Count(count)) => Some(count),
+        self.at(path)?.as_count()
+    }
+
+    /// A count, rounded where it is none.
+    pub fn as_count(&self) -> Option<u64> {
+        match *self {
+            Self::Count(count) => Some(count),
+            Self::Fraction(number) => Some(number.round() as u64),
             _ => None,
         }
     }
@@ -168,8 +192,13 @@ impl<'a> Node<'a> {
     }
 
     pub fn list(&self, key: &str) -> &[Self] {
-        match self.get(key) {
-            Some(Self::List(list)) => list,
+        self.get(key).map_or(&[], Self::items)
+    }
+
+    /// The maps of a list; none of anything else.
+    pub fn items(&self) -> &[Self] {
+        match self {
+            Self::List(list) => list,
             _ => &[],
         }
     }
@@ -208,7 +237,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
         Ok(match number >= 0.0 {
-            true => Node::Count(number.round() as u64),
+            true => Node::Fraction(number),
             false => Node::Other,
         })
     }

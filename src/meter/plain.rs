@@ -152,6 +152,10 @@ fn read_value<'a>(
         b'{' => {
             let part = match member {
                 Some(Member::Part(part)) => Some(part),
+                Some(Member::Either(count, part)) => {
+                    counts.set(count, None);
+                    Some(part)
+                }
                 _ => None,
             };
             part.inspect(|part| counts.begin(*part));
@@ -170,7 +174,11 @@ fn read_value<'a>(
     match member {
         Some(Member::Count(place)) => counts.set(place, count),
         Some(Member::Part(part)) => counts.begin(part),
-        Some(Member::Iterations) => return None,
+        Some(Member::Either(place, part)) => {
+            counts.set(place, count);
+            counts.begin(part);
+        }
+        Some(Member::Iterations | Member::Modalities(..) | Member::CacheDetails) => return None,
         None => {}
     }
     Some(behind)

@@ -387,7 +387,7 @@ mod tests {
             assert!(window.is_cut() && window.kept.len() <= 2 * METER_TAIL);
             let mut reading = Reading::default();
             window.search(&mut reading);
-            let (usage, model) = reading.finish();
+            let (usage, _, model) = reading.finish();
             assert_eq!(usage.map(|usage| (usage.input, usage.output)), Some((3, 4)));
             assert_eq!(model.as_deref(), Some("m"));
         }

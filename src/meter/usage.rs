@@ -1,5 +1,6 @@
 //! Token counts in one canon (spec: providers 1.8), read from the shape that any dialect gives them (providers 17).
 
+use super::cost::{Extras, Money};
 use super::counts::{Count, Counts};
 use super::node::Node;
 use super::plain;
@@ -39,6 +40,8 @@ impl Usage {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reading {
     usage: Option<Usage>,
+    /// Belongs to `usage`.
+    extras: Extras,
     /// Messages dialect: its stream states the counts in parts.
     messages: Messages,
     /// The platform's own figures, which count where the vendor gave none.
@@ -65,13 +68,18 @@ impl Reading {
             return false;
         };
         self.usage = Some(usage);
+        self.extras = extras(&counts);
         self.set_model(model);
         true
     }
 
     /// Takes note of a usage object that was found apart from its document.
     pub fn observe_counts(&mut self, counts: &Node<'_>) {
-        self.usage = from_counts(&Counts::of(counts)).or(self.usage);
+        let counts = Counts::of(counts);
+        if let Some(usage) = from_counts(&counts) {
+            self.usage = Some(usage);
+            self.extras = extras(&counts);
+        }
     }
 
     /// Whether a model was named.
@@ -90,8 +98,8 @@ impl Reading {
     }
 
     /// What came of it all.
-    pub fn finish(self) -> (Option<Usage>, Option<String>) {
-        (self.usage(), self.model)
+    pub fn finish(self) -> (Option<Usage>, Extras, Option<String>) {
+        (self.usage(), self.extras, self.model)
     }
 
     fn note(&mut self, answer: &Node<'_>) {
@@ -106,9 +114,13 @@ impl Reading {
         };
         if let Some(part) = part {
             self.messages.overlay(Messages::read(&Counts::of(part)));
-            self.usage = self.messages.usage().or(self.usage);
-        } else if let Some(usage) = find(answer) {
+            if let Some(usage) = self.messages.usage() {
+                self.usage = Some(usage);
+                self.extras = self.messages.extras();
+            }
+        } else if let Some((usage, extras)) = find(answer) {
             self.usage = Some(usage);
+            self.extras = extras;
         }
         let platform = answer.get("amazon-bedrock-invocationMetrics");
         self.platform = platform
@@ -141,11 +153,44 @@ const PLACES: [&[&str]; 11] = [
     &["metrics"],
 ];
 
-fn find(answer: &Node<'_>) -> Option<Usage> {
-    let stated = PLACES
-        .iter()
-        .find_map(|path| from_counts(&Counts::of(answer.at(path)?)));
-    stated.or_else(|| embedded(answer))
+fn find(answer: &Node<'_>) -> Option<(Usage, Extras)> {
+    let stated = PLACES.iter().find_map(|path| {
+        let counts = Counts::of(answer.at(path)?);
+        Some((from_counts(&counts)?, extras(&counts)))
+    });
+    stated.or_else(|| Some((embedded(answer)?, Extras::default())))
+}
+
+/// What changes the cost beside the counts themselves.
+fn extras(counts: &Counts) -> Extras {
+    use Count::*;
+    if counts.is_messages {
+        return Messages::read(counts).extras();
+    }
+    let first = |places: &[Count]| counts.first(places).unwrap_or(0);
+    let cached_audio = first(&[GeminiCachedAudio]);
+    let billed = counts.get(BilledInput).or(counts.get(BilledOutput));
+    let ticks = counts.get(CostTicks).map(|ticks| ticks.saturating_mul(100));
+    let cost = counts.first(&[Cost, TotalCost]).or(ticks);
+    Extras {
+        cache_write_long: first(&[CreationLong, ConverseCacheWriteLong]),
+        audio_input: first(&[PromptDetailsAudio, InputDetailsAudio, GeminiPromptAudio])
+            .saturating_sub(cached_audio),
+        audio_output: first(&[
+            CompletionDetailsAudio,
+            OutputDetailsAudio,
+            GeminiOutputAudio,
+        ]),
+        image_input: first(&[PromptDetailsImages, InputDetailsImages, GeminiPromptImages]),
+        image_output: first(&[
+            CompletionDetailsImages,
+            OutputDetailsImages,
+            GeminiOutputImages,
+        ]),
+        searches: first(&[Searches, BilledSearches, SearchQueries]),
+        billed: billed.map(|_| (first(&[BilledInput]), first(&[BilledOutput]))),
+        stated: cost.map(|pico| Money(pico.into())),
+    }
 }
 
 /// Embeddings of Titan and of Vertex state their input only.
@@ -303,6 +348,9 @@ struct Messages {
     cache_write: Option<u64>,
     output: Option<u64>,
     thinking: Option<u64>,
+    /// Of `cache_write`: for an hour.
+    long: Option<u64>,
+    searches: Option<u64>,
 }
 
 impl Messages {
@@ -313,6 +361,8 @@ impl Messages {
         match iterations.reduce(Self::plus) {
             Some(sum) if sum.all() >= stated.all() => Self {
                 thinking: stated.thinking.or(sum.thinking),
+                long: sum.long.or(stated.long),
+                searches: stated.searches.or(sum.searches),
                 ..sum
             },
             _ => stated,
@@ -329,6 +379,8 @@ impl Messages {
             cache_write: counts.get(CacheCreation).or(split),
             output: counts.get(Output),
             thinking: counts.get(OutputDetailsThinking),
+            long: counts.get(CreationLong),
+            searches: counts.get(Searches),
         }
     }
 
@@ -340,6 +392,8 @@ impl Messages {
             cache_write: sum(self.cache_write, other.cache_write),
             output: sum(self.output, other.output),
             thinking: sum(self.thinking, other.thinking),
+            long: sum(self.long, other.long),
+            searches: sum(self.searches, other.searches),
         }
     }
 
@@ -350,6 +404,16 @@ impl Messages {
         self.cache_write = later.cache_write.or(self.cache_write);
         self.output = later.output.or(self.output);
         self.thinking = later.thinking.or(self.thinking);
+        self.long = later.long.or(self.long);
+        self.searches = later.searches.or(self.searches);
+    }
+
+    fn extras(&self) -> Extras {
+        Extras {
+            cache_write_long: self.long.unwrap_or(0),
+            searches: self.searches.unwrap_or(0),
+            ..Extras::default()
+        }
     }
 
     fn prompt(&self) -> u64 {
@@ -541,6 +605,92 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_the_cost_is_read_beside_the_counts() {
+        let none = Extras::default();
+        let cases = [
+            (
+                r#"{"usage":{"prompt_tokens":9,"completion_tokens":9,"prompt_tokens_details":{"audio_tokens":3,"image_tokens":2},"completion_tokens_details":{"audio_tokens":4}}}"#,
+                Extras {
+                    audio_input: 3,
+                    image_input: 2,
+                    audio_output: 4,
+                    ..none
+                },
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":9,"completion_tokens":9,"cost":0.0000315,"is_byok":false}}"#,
+                Extras {
+                    stated: Some(Money(31_500_000)),
+                    ..none
+                },
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":9,"completion_tokens":9,"num_search_queries":2,"cost":{"input_tokens_cost":0.1,"total_cost":0.25}}}"#,
+                Extras {
+                    searches: 2,
+                    stated: Some(Money(250_000_000_000)),
+                    ..none
+                },
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":9,"completion_tokens":9,"cost_in_usd_ticks":37756000}}"#,
+                Extras {
+                    stated: Some(Money(3_775_600_000)),
+                    ..none
+                },
+            ),
+            (
+                r#"{"usage":{"input_tokens":3,"output_tokens":4,"cache_creation_input_tokens":11,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":6},"server_tool_use":{"web_search_requests":3}}}"#,
+                Extras {
+                    cache_write_long: 6,
+                    searches: 3,
+                    ..none
+                },
+            ),
+            (
+                r#"{"usage":{"inputTokens":2,"outputTokens":5,"cacheWriteInputTokens":9,"cacheDetails":[{"ttl":"5m","inputTokens":2},{"ttl":"1h","inputTokens":7}]}}"#,
+                Extras {
+                    cache_write_long: 7,
+                    ..none
+                },
+            ),
+            (
+                r#"{"usageMetadata":{"promptTokenCount":50,"candidatesTokenCount":9,"cachedContentTokenCount":10,"promptTokensDetails":[{"modality":"TEXT","tokenCount":10},{"modality":"AUDIO","tokenCount":30},{"modality":"IMAGE","tokenCount":10}],"cacheTokensDetails":[{"modality":"AUDIO","tokenCount":10}],"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":8}]}}"#,
+                Extras {
+                    audio_input: 20,
+                    image_input: 10,
+                    image_output: 8,
+                    ..none
+                },
+            ),
+            (
+                r#"{"usage":{"billed_units":{"input_tokens":33.0,"output_tokens":22},"tokens":{"input_tokens":1452,"output_tokens":33}}}"#,
+                Extras {
+                    billed: Some((33, 22)),
+                    ..none
+                },
+            ),
+        ];
+        for (document, expected) in cases {
+            let mut reading = Reading::default();
+            reading.observe(document.as_bytes()).expect("valid JSON");
+            assert_eq!(reading.finish().1, expected, "{document}");
+        }
+    }
+
+    #[test]
+    fn long_writes_and_searches_follow_their_stream() {
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":7},"output_tokens":1}}}"#;
+        let delta = r#"{"type":"message_delta","usage":{"output_tokens":4,"server_tool_use":{"web_search_requests":2}}}"#;
+        let mut reading = Reading::default();
+        for document in [start, delta] {
+            reading.observe(document.as_bytes()).expect("valid JSON");
+        }
+        let extras = reading.finish().1;
+        assert_eq!((extras.cache_write_long, extras.searches), (7, 2));
+    }
+
+    #[test]
     fn what_counts_nothing_is_no_usage() {
         let cases = [
             r#"{"usage":null}"#,
@@ -591,7 +741,7 @@ mod tests {
         ] {
             reading.observe(document.as_bytes()).expect("valid JSON");
         }
-        assert_eq!(reading.finish().1.as_deref(), Some("c"));
+        assert_eq!(reading.finish().2.as_deref(), Some("c"));
     }
 
     proptest! {

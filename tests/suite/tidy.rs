@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 12] = [
     &["net"],
     &["providers", "route", "meter"],
     &["dialect"],
-    &["config", "record", "access"],
+    &["config", "record", "access", "aggregate"],
     &["seal"],
     &["snapshot"],
     &["gateway", "sim", "load", "telemetry", "store"],
@@ -20,13 +20,14 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Rooms that know no socket and no runtime.
-const SANS_IO: [&str; 8] = [
+const SANS_IO: [&str; 9] = [
     "http",
     "providers",
     "route",
     "meter",
     "dialect",
     "record",
+    "aggregate",
     "snapshot",
     "sim/content",
 ];
