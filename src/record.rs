@@ -12,6 +12,7 @@ use quanta::Instant;
 
 use crate::limits::{CAPTURED_BYTES_MAX, CAPTURED_PIECES_MAX};
 use crate::meter::Usage;
+use crate::meter::cost::Money;
 
 /// One request, as logged.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct Record {
     pub answered_model: Option<Box<str>>,
     /// Tokens used, where the answer stated them.
     pub usage: Option<Usage>,
+    /// What that costs; `None`: not known, for want of usage or of a price.
+    pub cost: Option<Money>,
     /// The status sent to the client; 0 where none could be sent.
     pub status: u16,
     /// The gateway's own error code where it made the answer.
@@ -84,6 +87,7 @@ impl Record {
             translated: false,
             answered_model: None,
             usage: None,
+            cost: None,
             status: 0,
             code: None,
             detail: None,
@@ -118,8 +122,6 @@ pub struct Logged {
     pub step: u8,
     /// Whether the answer came out of the cache.
     pub cached: bool,
-    /// What it cost, pico-dollars (resolutions 14); `None`: not known.
-    pub cost: Option<i128>,
     /// Whether the caller named the price.
     pub custom_cost: bool,
     /// Whether bodies may be stored with it.
@@ -541,6 +543,10 @@ pub struct Counters {
     pub tokens_cached: AtomicU64,
     /// Tokens of answers.
     pub tokens_out: AtomicU64,
+    /// What providers charge, pico-dollars: wraps after 18 million dollars.
+    pub cost: AtomicU64,
+    /// Answers with usage to which no price is known.
+    pub unpriced: AtomicU64,
     /// Records that found the ring full.
     pub records_dropped: AtomicU64,
     /// The gateway's own share.
@@ -565,6 +571,10 @@ impl Counters {
             bump(&self.tokens_in, usage.input);
             bump(&self.tokens_cached, usage.cached_input);
             bump(&self.tokens_out, usage.output);
+            match record.cost {
+                Some(cost) => bump(&self.cost, u64::try_from(cost.0).unwrap_or(u64::MAX)),
+                None => bump(&self.unpriced, 1),
+            }
         }
         self.own.add(record.timings.own());
         self.total.add(record.timings.total);

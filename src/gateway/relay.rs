@@ -7,7 +7,7 @@ use super::attempt::{Answer, Outgoing};
 use super::settle::Settle;
 use crate::http::{RequestHead, ResponseFraming, Version, write};
 use crate::limits::COALESCED_WRITE;
-use crate::meter::{Meter, Metered};
+use crate::meter::Meter;
 use crate::net::http1::Connection;
 use crate::net::pool::Slot;
 use crate::net::pump::{self, Framing, RelayClocks, RelayEnd};
@@ -135,9 +135,7 @@ pub(super) async fn relay(
     } = *relaying;
     // Also of an answer that broke off: what was received counts.
     if let Some(meter) = meter {
-        let Metered { usage, model, .. } = meter.finish();
-        settle.record.usage = usage;
-        settle.record.answered_model = model.map(Box::from);
+        settle.note_metered(meter);
     }
     settle.record.response_bytes += received;
     settle.timeline.relayed = relayed.first;

@@ -12,7 +12,8 @@ use super::{Thread, metadata};
 use crate::config::ErrorStatus;
 use crate::http::{Method, RequestHead, write};
 use crate::limits::{EVENT_ID_MAX, LOGGED_HEADER_MAX, LOGGED_PATH_MAX};
-use crate::meter::{Meter, Metered};
+use crate::meter::cost::{CustomCost, Extras, Money};
+use crate::meter::{Meter, Metered, Usage};
 use crate::record::{Id, Logged, PaidBy, Record, Timeline, bump};
 use crate::snapshot::LogSettings;
 
@@ -24,6 +25,8 @@ pub(super) struct Settle<'a> {
     /// The moments so far.
     pub timeline: Timeline,
     event_id: Option<Box<[u8]>>,
+    /// The price that the caller names (data plane 8.3).
+    custom_cost: Option<Box<CustomCost>>,
     /// Whether the body named the provider, so that the answer's head tells which it was.
     pub unified: bool,
 }
@@ -37,7 +40,11 @@ impl<'a> Settle<'a> {
             .filter(|value| !value.is_empty() && value.len() <= EVENT_ID_MAX)
             .map(Box::from);
         let path = logged_path(head.path());
-        Self::new(thread, client, method(head), path, event_id)
+        let mut settle = Self::new(thread, client, method(head), path, event_id);
+        if let Some(named) = head.header("cf-aig-custom-cost") {
+            settle.custom_cost = CustomCost::read(named).map(Box::new);
+        }
+        settle
     }
 
     /// Begins with a head that cannot be read.
@@ -65,6 +72,7 @@ impl<'a> Settle<'a> {
             }),
             timeline,
             event_id,
+            custom_cost: None,
             unified: false,
         }
     }
@@ -81,6 +89,7 @@ impl<'a> Settle<'a> {
             metadata: head.header("cf-aig-metadata").and_then(metadata::read),
             user_agent: text("user-agent"),
             request_content_type: text("content-type"),
+            custom_cost: self.custom_cost.is_some(),
             with_payload: switch(head, "cf-aig-collect-log-payload").unwrap_or(true),
             ..Logged::default()
         }));
@@ -146,12 +155,35 @@ impl<'a> Settle<'a> {
 
     /// Notes what the meter read. Several answers to one request add up.
     pub fn note_metered(&mut self, meter: Meter) {
-        let Metered { usage, model, .. } = meter.finish();
+        let Metered {
+            usage,
+            extras,
+            model,
+            ..
+        } = meter.finish();
+        if let Some(usage) = &usage {
+            let cost = self.cost(usage, &extras, model.as_deref());
+            self.record.cost = match (self.record.cost, cost) {
+                (Some(before), Some(cost)) => Some(before + cost),
+                (before, cost) => cost.or(before),
+            };
+        }
         self.record.usage = match (self.record.usage, usage) {
             (Some(before), Some(usage)) => Some(before.plus(usage)),
             (before, usage) => usage.or(before),
         };
         self.record.answered_model = model.map(Box::from).or(self.record.answered_model.take());
+    }
+
+    /// What an answer costs, by the caller's own price or by that of the model which answered.
+    fn cost(&self, usage: &Usage, extras: &Extras, answered: Option<&str>) -> Option<Money> {
+        if let Some(custom) = &self.custom_cost {
+            return custom.cost(usage);
+        }
+        let provider = self.record.provider.as_deref()?;
+        let snapshot = self.thread.shared.snapshot.load();
+        let models = answered.into_iter().chain(self.record.model.as_deref());
+        snapshot.prices.cost(provider, models, usage, extras)
     }
 
     /// Notes an answer of the gateway's own.

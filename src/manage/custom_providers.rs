@@ -274,7 +274,8 @@ fn create(call: &mut Call<'_>) -> Result<Answer, Problem> {
     store(call.database, &statement, &row)?;
     let shown = show(call, &row, false);
     call.audit("create", (RESOURCE, &row.id), None, Some(&shown))?;
-    call.changes.push(Change::Providers);
+    // Its prices are found by its name, and go with it.
+    call.changes.extend([Change::Providers, Change::Prices]);
     Ok(Answer::Result(show(call, &row, clear(call))))
 }
 
@@ -288,7 +289,8 @@ fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
     store(call.database, statement, &row)?;
     let (before, after) = (show(call, &old, false), show(call, &row, false));
     call.audit("update", (RESOURCE, &row.id), Some(&before), Some(&after))?;
-    call.changes.push(Change::Providers);
+    // Its prices are found by its name, and go with it.
+    call.changes.extend([Change::Providers, Change::Prices]);
     Ok(Answer::Result(show(call, &row, clear(call))))
 }
 
@@ -298,7 +300,8 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
         .execute("DELETE FROM custom_providers WHERE id = ?1", [&row.id])?;
     let shown = show(call, &row, false);
     call.audit("delete", (RESOURCE, &row.id), Some(&shown), None)?;
-    call.changes.push(Change::Providers);
+    // Its prices are found by its name, and go with it.
+    call.changes.extend([Change::Providers, Change::Prices]);
     Ok(Answer::Result(show(call, &row, clear(call))))
 }
 

@@ -7,7 +7,10 @@ use super::answer::{Answer, Problem};
 use super::custom_providers;
 use super::operation::{Answers, Body, Call, Caller, Operation, READ, WRITE, paging, time};
 use super::publish::Change;
+use super::publish::Declared;
 use super::schema::{Field, INTEGER, Kind, QUERY_TEXT, TEXT, optional, required};
+use crate::meter::cost::{Price, Rate};
+use crate::meter::prices::{ModelRule, SetPrice};
 use crate::store::{now, uuid};
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/custom-providers/costs";
@@ -215,9 +218,10 @@ fn create(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let statement =
         format!("INSERT INTO prices ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
     store(call.database, &statement, &row)?;
+    call.changes.push(Change::Prices);
     let shown = show(&row);
     call.audit("create", (RESOURCE, &row.id), None, Some(&shown))?;
-    call.changes.push(Change::Providers);
+    call.changes.push(Change::Prices);
     Ok(Answer::Result(shown))
 }
 
@@ -229,6 +233,7 @@ fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let statement = "UPDATE prices SET provider = ?2, model = ?3, model_rule = ?4, cost_type = ?5, enable = ?6, weight = ?7,
         fields = ?8, created_at = ?9, modified_at = ?10 WHERE id = ?1";
     store(call.database, statement, &row)?;
+    call.changes.push(Change::Prices);
     let shown = show(&row);
     call.audit(
         "update",
@@ -236,7 +241,7 @@ fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
         Some(&show(&old)),
         Some(&shown),
     )?;
-    call.changes.push(Change::Providers);
+    call.changes.push(Change::Prices);
     Ok(Answer::Result(shown))
 }
 
@@ -244,10 +249,63 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let row = existing(call)?;
     call.database
         .execute("DELETE FROM prices WHERE id = ?1", [&row.id])?;
+    call.changes.push(Change::Prices);
     let shown = show(&row);
     call.audit("delete", (RESOURCE, &row.id), Some(&shown), None)?;
-    call.changes.push(Change::Providers);
+    call.changes.push(Change::Prices);
     Ok(Answer::Result(shown))
+}
+
+/// Every price that is switched on and can be charged by the token, under the name that the provider has in requests.
+pub(super) fn all(declared: &Declared, database: &Connection) -> Result<Vec<SetPrice>, Problem> {
+    let query = format!(
+        "SELECT {COLUMNS}, (SELECT 'custom-' || slug FROM custom_providers WHERE id = provider) FROM prices WHERE enable"
+    );
+    let mut statement = database.prepare_cached(&query)?;
+    let mut rows = statement.query([])?;
+    let mut prices = Vec::new();
+    while let Some(row) = rows.next()? {
+        let custom: Option<String> = row.get(10)?;
+        let row = of_row(row)?;
+        let Some(price) = price(&row) else { continue };
+        // Built-in providers have aliases; requests are logged under one name.
+        let known = declared.providers.get(row.provider.as_str());
+        let provider = custom.or(known.map(|entry| entry.name.to_string()));
+        prices.push(SetPrice {
+            provider: provider.unwrap_or(row.provider),
+            rule: match row.model_rule.as_str() {
+                "starts-with" => ModelRule::StartsWith,
+                "contains" => ModelRule::Contains,
+                _ => ModelRule::Equals,
+            },
+            model: row.model,
+            weight: row.weight,
+            price,
+        });
+    }
+    Ok(prices)
+}
+
+/// Rates in dollars for one token; `token_pricing` stands above the plain two.
+fn price(row: &Row) -> Option<Price> {
+    let pricing = row.fields.get("token_pricing");
+    let rate = |name: &str| Rate::of_dollars(pricing?.get(name)?.as_f64()?);
+    let plain = |name: &str| Rate::of_dollars(row.fields.get(name)?.as_f64()?);
+    let all = rate("total_tokens");
+    let price = Price {
+        input: rate("input_tokens")
+            .or_else(|| rate("input_text_tokens"))
+            .or_else(|| plain("cost_in"))
+            .or(all),
+        output: rate("output_tokens").or_else(|| plain("cost_out")).or(all),
+        cache_read: rate("input_cached_tokens"),
+        cache_write: rate("input_cache_creation_tokens"),
+        reasoning: rate("output_reasoning_tokens"),
+        audio_input: rate("input_audio_tokens"),
+        image_input: rate("input_image_tokens"),
+        ..Price::default()
+    };
+    (price != Price::default()).then_some(price)
 }
 
 /// The price that the path names.

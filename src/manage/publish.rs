@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::answer::Problem;
 use super::custom_providers::SealedHeaders;
-use super::{gateways, tokens};
+use super::{gateways, prices, tokens};
 use crate::config::{Config, Secret, SecretError};
 use crate::limits::DEFAULT_GATEWAY;
+use crate::meter::prices::Prices;
 use crate::net::connect::generation;
 use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
@@ -153,6 +154,8 @@ pub enum Change {
     Providers,
     /// Custom domains.
     Domains,
+    /// Prices.
+    Prices,
 }
 
 /// The snapshot of an instance.
@@ -191,6 +194,7 @@ pub fn build(
         providers: Arc::new(all_providers(account, declared, &sealer, database)?),
         domains: Arc::new(domains(database)?),
         tokens: Arc::new(tokens),
+        prices: Arc::new(Prices::new(prices::all(declared, database)?)),
         sealer,
         settings: declared.settings.clone(),
     })
@@ -202,6 +206,7 @@ pub(super) enum Part {
     Token(String, Option<Arc<Token>>),
     Providers(Map<Box<str>, Arc<ProviderEntry>>),
     Domains(Map<Box<str>, Arc<str>>),
+    Prices(Prices),
 }
 
 pub(super) fn read(
@@ -227,6 +232,7 @@ pub(super) fn read(
                 Part::Providers(all_providers(account, declared, sealer, database)?)
             }
             Change::Domains => Part::Domains(domains(database)?),
+            Change::Prices => Part::Prices(Prices::new(prices::all(declared, database)?)),
         })
     };
     changes.iter().map(part).collect()
@@ -247,6 +253,7 @@ pub(super) fn publish(published: &Published, parts: Vec<Part>) {
                 Part::Token(id, token) => Arc::make_mut(&mut next.tokens).set(&id, token),
                 Part::Providers(providers) => next.providers = Arc::new(providers),
                 Part::Domains(domains) => next.domains = Arc::new(domains),
+                Part::Prices(prices) => next.prices = Arc::new(prices),
             }
         }
         next

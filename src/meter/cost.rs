@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{Add, AddAssign};
 
+use serde::Deserialize;
+
 use super::usage::Usage;
 
 /// Pico-dollars: 1e-12 USD. Sums saturate.
@@ -246,6 +248,63 @@ impl Price {
     }
 }
 
+/// A price that a caller names for one request: the header `cf-aig-custom-cost` (spec: data plane 8.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CustomCost {
+    /// Whatever was used.
+    Total(Money),
+    /// By the token.
+    Tokens(Price),
+}
+
+/// The header's JSON. Members that nobody knows are left for later versions.
+#[derive(Deserialize)]
+struct CustomRates {
+    total_cost: Option<f64>,
+    per_token_in: Option<f64>,
+    per_token_out: Option<f64>,
+    per_cache_read_token: Option<f64>,
+    per_cache_write_token: Option<f64>,
+}
+
+impl CustomCost {
+    /// Reads the header's value; `None` where it says nothing that can be charged.
+    pub fn read(header: &[u8]) -> Option<Self> {
+        let rates: CustomRates = serde_json::from_slice(header).ok()?;
+        if let Some(total) = rates.total_cost {
+            return Money::of_dollars(total).map(Self::Total);
+        }
+        let rate = |dollars: Option<f64>| dollars.map(Rate::of_dollars);
+        let all = [
+            rate(rates.per_token_in),
+            rate(rates.per_token_out),
+            rate(rates.per_cache_read_token),
+            rate(rates.per_cache_write_token),
+        ];
+        // One rate that makes no sense spoils the whole: half a price is a wrong one.
+        let is_wrong = all.iter().any(|rate| matches!(rate, Some(None)));
+        let [input, output, cache_read, cache_write] = all.map(Option::flatten);
+        let is_empty = input.or(output).or(cache_read).or(cache_write).is_none();
+        (!is_wrong && !is_empty).then(|| {
+            Self::Tokens(Price {
+                input: input.or(Some(Rate::default())),
+                output,
+                cache_read,
+                cache_write,
+                ..Price::default()
+            })
+        })
+    }
+
+    /// What the answer costs.
+    pub fn cost(&self, usage: &Usage) -> Option<Money> {
+        match self {
+            Self::Total(total) => Some(*total),
+            Self::Tokens(price) => price.cost(usage, &Extras::default()),
+        }
+    }
+}
+
 fn rounded(atto: i128) -> Money {
     const PICO: i128 = 1_000_000;
     Money(atto.saturating_add(PICO / 2) / PICO)
@@ -421,6 +480,34 @@ mod tests {
         };
         let cost = cohere.cost(&usage(1452, 144, 0, 33, 0), &billed);
         assert_eq!(cost, Some(Money(33 * 2_500_000 + 22 * 10_000_000)));
+    }
+
+    #[test]
+    fn callers_name_prices_for_one_request() {
+        let used = usage(1000, 600, 200, 10, 0);
+        for (header, pico) in [
+            (
+                r#"{"per_token_in":0.000001,"per_token_out":0.000002}"#,
+                Some(1_020_000_000),
+            ),
+            (
+                r#"{"per_token_in":0.000001,"per_token_out":0.000002,"per_cache_read_token":1e-7}"#,
+                Some((400 + 60 + 20) * 1_000_000),
+            ),
+            (r#"{"per_token_out":0.5}"#, Some(5_000_000_000_000)),
+            (
+                r#"{"total_cost":0.05,"per_token_in":1}"#,
+                Some(50_000_000_000),
+            ),
+            (r#"{"per_token_in":-1}"#, None),
+            (r#"{"per_token_in":1e300,"per_token_out":1}"#, None),
+            (r#"{"per_token_in":"1"}"#, None),
+            ("{}", None),
+            ("nonsense", None),
+        ] {
+            let cost = CustomCost::read(header.as_bytes()).and_then(|custom| custom.cost(&used));
+            assert_eq!(cost, pico.map(Money), "{header}");
+        }
     }
 
     proptest! {

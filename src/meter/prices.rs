@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::cost::{Price, Rate, Tier};
+use super::cost::{Extras, Money, Price, Rate, Tier};
+use super::usage::Usage;
 use crate::limits::PRICE_NAMES_MAX;
 
 /// When the table of list prices was made, as a date.
@@ -14,6 +15,9 @@ pub const VERSION: &str = "2026-11-25";
 
 /// One row a line, sorted: provider, model, and rates in dollars (of tokens: for a million of them).
 const TABLE: &str = include_str!("prices.jsonl");
+
+/// Providers whose answers state what they charge (spec: providers 1.8).
+const STATES_PRICE: [&str; 3] = ["openrouter", "perplexity-ai", "grok"];
 
 /// List prices by provider and model.
 static LIST: LazyLock<HashMap<&'static str, HashMap<&'static str, Price>>> = LazyLock::new(|| {
@@ -184,6 +188,24 @@ impl Prices {
             .or_else(|| listed(provider, model))
     }
 
+    /// What an answer costs at the price of the first of these models that has one. Only providers that document it are believed
+    /// what they state as their price.
+    pub fn cost<'m>(
+        &self,
+        provider: &str,
+        models: impl IntoIterator<Item = &'m str>,
+        usage: &Usage,
+        extras: &Extras,
+    ) -> Option<Money> {
+        let stated = extras.stated.filter(|_| STATES_PRICE.contains(&provider));
+        let extras = Extras { stated, ..*extras };
+        let mut models = models.into_iter();
+        match models.find_map(|model| self.find(provider, model)) {
+            Some(price) => price.cost(usage, &extras),
+            None => stated,
+        }
+    }
+
     fn set(&self, provider: &str, model: &str) -> Option<&Price> {
         let group = self.set.get(provider)?;
         let found = group.iter().find(|one| one.rule.fits(&one.model, model));
@@ -194,7 +216,8 @@ impl Prices {
 /// The list price under the model's name, or under a plainer name of the same model.
 fn listed(provider: &str, model: &str) -> Option<&'static Price> {
     let models = LIST.get(provider)?;
-    names(provider, model).find_map(|name| models.get(&*name))
+    let exact = models.get(model);
+    exact.or_else(|| names(provider, model).find_map(|name| models.get(&*name)))
 }
 
 /// A model's name, then plainer ones: without the path before it, the region, the date, the marks of a fine-tuned model.
@@ -270,8 +293,6 @@ fn undated(model: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cost::{Extras, Money};
-    use super::super::usage::Usage;
     use super::*;
 
     fn million_in(price: &Price) -> Money {
@@ -351,6 +372,32 @@ mod tests {
         ] {
             assert_eq!(prices.find(provider, unknown), None, "{provider} {unknown}");
         }
+    }
+
+    #[test]
+    fn a_stated_price_is_believed_where_it_is_documented() {
+        let usage = Usage {
+            input: 10,
+            total: 10,
+            ..Usage::default()
+        };
+        let extras = Extras {
+            stated: Some(Money(7)),
+            ..Extras::default()
+        };
+        let prices = Prices::default();
+        let cost = |provider, models: &[&'static str]| {
+            prices.cost(provider, models.iter().copied(), &usage, &extras)
+        };
+        assert_eq!(cost("openrouter", &["openai/gpt-5"]), Some(Money(7)));
+        assert_eq!(cost("grok", &[]), Some(Money(7)));
+        assert_eq!(cost("custom-mine", &["m"]), None);
+        assert_eq!(cost("openai", &["gpt-5"]), Some(Money(10 * 1_250_000)));
+        assert_eq!(
+            cost("openai", &["my-deployment", "gpt-5"]),
+            Some(Money(10 * 1_250_000))
+        );
+        assert_eq!(cost("openai", &["nothing", "known"]), None);
     }
 
     #[test]

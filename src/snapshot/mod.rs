@@ -17,6 +17,7 @@ pub use sharded::Sharded;
 pub use tokens::{Refusal, Token, Tokens};
 
 use crate::config::{ErrorStatus, Secret};
+use crate::meter::prices::Prices;
 use crate::net::origin::Origin;
 use crate::net::tls::UpstreamTls;
 use crate::providers::Provider;
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub tokens: Arc<Tokens>,
     /// Opens stored keys.
     pub sealer: Arc<Sealer>,
+    /// What models cost.
+    pub prices: Arc<Prices>,
     /// Clocks, bounds and switches of the instance.
     pub settings: Arc<Settings>,
 }

@@ -168,6 +168,7 @@ mod tests {
             changes: None,
             translated: false,
             answered_model: None,
+            cost: None,
             usage: Some(Usage {
                 input: 11,
                 output: 3,

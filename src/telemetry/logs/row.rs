@@ -162,9 +162,9 @@ impl Row {
             metadata: log.metadata.map(clean),
             tokens_in: record.usage.map(|usage| saturated(usage.input)),
             tokens_out: record.usage.map(|usage| saturated(usage.output)),
-            cost: log
+            cost: record
                 .cost
-                .map(|cost| cost.clamp(i64::MIN.into(), i64::MAX.into()) as i64),
+                .map(|cost| cost.0.clamp(i64::MIN.into(), i64::MAX.into()) as i64),
             duration: saturated(record.timings.total.as_millis() as u64),
             flags,
             details,
@@ -305,6 +305,7 @@ fn kind_of(path: &str) -> (Option<&'static str>, Option<&'static str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::cost::Money;
     use crate::record::{Captured, Ids, Logged};
     use bytes::Bytes;
     use quanta::Instant;
@@ -380,12 +381,8 @@ mod tests {
         );
         assert_eq!(kind_of("files"), (None, None));
         let cost = |cost| {
-            let log = Logged {
-                cost: Some(cost),
-                ..Logged::default()
-            };
             let record = Record {
-                log: Some(Box::new(log)),
+                cost: Some(Money(cost)),
                 ..record()
             };
             Row::of(record, &LogSettings::default())
