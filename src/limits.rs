@@ -197,7 +197,7 @@ pub const SEGMENTS_OF_DISK: u64 = 8;
 /// Smallest size at which a new segment begins.
 pub const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 /// How often retention is looked after.
-pub const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(2);
 /// Rows that one step of a retention by count deletes: some milliseconds of work between two batches.
 pub const RETENTION_ROWS: u64 = 8192;
 /// Names (models, paths, user agents ...) of a segment that the writer knows by heart.

@@ -24,10 +24,10 @@ async function start(binary, folder) {
   const options = ["serve", "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0", "--data-dir", join(folder, "data"), "--account-id", account_id];
   const child = spawn(binary, options, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, RINGGATE_BOOTSTRAP_TOKEN: TOKEN } });
   for await (const line of createInterface({ input: child.stderr })) {
-    const found = /management (http:\/\/\S+)/.exec(line);
+    const found = /serves (http:\/\/[^ ,]+).*management (http:\/\/\S+)/.exec(line);
     if (found) {
       child.stderr.resume();
-      return { child, baseURL: `${found[1]}/client/v4` };
+      return { child, data: found[1], baseURL: `${found[2]}/client/v4` };
     }
   }
   throw new Error("the gateway did not start");
@@ -76,12 +76,55 @@ async function testTokens(client, baseURL) {
   assert.equal((await client.accounts.tokens.delete(made.id, { account_id })).id, made.id);
 }
 
+async function testLogs(client, data) {
+  // Nothing listens there: such requests fail, and are logged.
+  const custom = { account_id, slug: "nobody", name: "Nobody", base_url: "http://127.0.0.1:1", enable: true };
+  const provider = await client.post(`/accounts/${account_id}/ai-gateway/custom-providers`, { body: custom });
+  const sent = [];
+  for (let number = 0; number < 25; number++) {
+    const headers = { "cf-aig-authorization": TOKEN, "cf-aig-metadata": JSON.stringify({ number }) };
+    const answer = await fetch(`${data}/v1/${account_id}/default/custom-nobody/x`, { method: "POST", headers, body: "{}" });
+    sent.push(answer.headers.get("cf-aig-log-id"));
+  }
+  const logs = client.aiGateway.logs;
+  const listed = async (query) => {
+    const ids = [];
+    for await (const log of logs.list("default", { account_id, ...query })) {
+      ids.push(log.id);
+    }
+    return ids;
+  };
+  for (let tries = 0; (await listed({})).length < 25 && tries < 500; tries++) {
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  // Two data threads agree on a request's time to the millisecond only.
+  assert.deepEqual(await listed({ order_by_direction: "asc", per_page: 10 }), [...sent].sort());
+  const filters = [
+    { key: "provider", operator: "contains", value: ["nobody"] },
+    { key: "metadata.value", operator: "eq", value: ["7", 9] },
+    { key: "success", operator: "eq", value: [false] },
+  ];
+  assert.deepEqual((await listed({ filters })).sort(), [sent[7], sent[9]].sort());
+  assert.deepEqual(await listed({ filters: [{ key: "id", operator: "eq", value: [sent[3]] }] }), [sent[3]]);
+  const read = await logs.get(sent[3], { account_id, gateway_id: "default" });
+  assert.equal(read.success, false);
+  assert.equal(read.metadata, '{"number":3}');
+  await logs.edit(sent[3], { account_id, gateway_id: "default", feedback: -1, score: 10 });
+  const edited = await logs.get(sent[3], { account_id, gateway_id: "default" });
+  assert.equal(edited.feedback, -1);
+  await assert.rejects(logs.response(sent[3], { account_id, gateway_id: "default" }), Cloudflare.NotFoundError);
+  assert.equal((await logs.delete("default", { account_id, filters })).success, true);
+  assert.equal((await listed({})).length, 23);
+  await client.delete(`/accounts/${account_id}/ai-gateway/custom-providers/${provider.result.id}`);
+}
+
 const folder = mkdtempSync(join(tmpdir(), "ringgate-sdk-"));
-const { child, baseURL } = await start(process.argv[2], folder);
+const { child, data, baseURL } = await start(process.argv[2], folder);
 try {
   const client = new Cloudflare({ apiToken: TOKEN, baseURL });
   await testGateways(client);
   await testTokens(client, baseURL);
+  await testLogs(client, data);
 } finally {
   child.kill();
 }

@@ -3,11 +3,14 @@
 Usage: cloudflare_api.py RINGGATE_BINARY
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
 import urllib.request
 
 import cloudflare
@@ -393,10 +396,84 @@ def test_custom_providers(client):
     expect(cloudflare.NotFoundError, lambda: providers.get(full.id, account_id=ACCOUNT), 7002)
 
 
+def simulated(binary, client):
+    """A provider: the simulator, as a custom one."""
+    simulator = subprocess.Popen([binary, "sim", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    url = re.search(r"http://127\.0\.0\.1:\d+", simulator.stdout.readline()).group(0)
+    client.ai_gateway.custom_providers.create(account_id=ACCOUNT, slug="sim", name="Simulator", base_url=url, enable=True)
+    return simulator
+
+
+def eventually(what, ask):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"never came: {what}")
+
+
+def test_logs(client, data):
+    logs = client.ai_gateway.logs
+    expected = []
+    for number in range(45):
+        model = "sim-status-500" if number % 9 == 0 else f"model-{number % 2}"
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+        headers = {"cf-aig-authorization": f"Bearer {TOKEN}", "content-type": "application/json", "cf-aig-metadata": json.dumps({"number": number})}
+        request = urllib.request.Request(f"{data}/v1/{ACCOUNT}/default/custom-sim/v1/chat/completions", json.dumps(body).encode(), headers)
+        try:
+            answer = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            answer = error
+        expected.append(answer.headers["cf-aig-log-id"])
+    listed = lambda **query: [log.id for log in logs.list("default", account_id=ACCOUNT, **query)]
+    eventually("the entries", lambda: logs.list("default", account_id=ACCOUNT).result_info.total_count == 45)
+    # Two data threads agree on a request's time to the millisecond only.
+    newest_first = lambda ids: sorted(ids, reverse=True)
+    assert listed() == newest_first(expected), "every page"
+    assert listed(order_by_direction="asc", per_page=7) == sorted(expected)
+    failed = newest_first(id for number, id in enumerate(expected) if number % 9 == 0)
+    assert listed(success=False) == failed
+    one = [{"key": "success", "operator": "eq", "value": [False]}]
+    assert listed(filters=one) == failed
+    two = [*one, {"key": "created_at", "operator": "lt", "value": ["2099-01-01T00:00:00Z"]}]
+    assert listed(filters=two) == failed
+    several = [{"key": "metadata.value", "operator": "eq", "value": ["3", "5"]}]
+    assert listed(filters=several) == newest_first([expected[5], expected[3]])
+    assert listed(search="model-1") == newest_first(id for number, id in enumerate(expected) if number % 2 and number % 9)
+    info = logs.list("default", account_id=ACCOUNT, meta_info=True).to_dict()["result_info"]
+    assert info["total_count"] == 45 and info["total_pages"] == 3 and info["min_duration"] <= info["max_duration"], info
+    read = logs.get(expected[1], account_id=ACCOUNT, gateway_id="default")
+    assert read.id == expected[1] and read.provider == "custom-sim" and read.model == "model-1" and read.success is True and read.status_code == 200
+    assert read.tokens_in > 0 and read.tokens_out > 0 and read.cached is False and read.path == "v1/chat/completions"
+    assert json.loads(read.metadata) == {"number": 1} and read.request_head == "" and read.request_size > 0
+    logs.edit(expected[1], account_id=ACCOUNT, gateway_id="default", feedback=1, score=80, metadata={"note": "good", "n": 1, "yes": True})
+    edited = logs.get(expected[1], account_id=ACCOUNT, gateway_id="default").to_dict()
+    assert edited["feedback"] == 1 and edited["score"] == 80 and json.loads(edited["metadata"]) == {"note": "good", "n": 1, "yes": True}
+    assert listed(feedback=1) == [expected[1]]
+    expect(cloudflare.BadRequestError, lambda: logs.edit(expected[1], account_id=ACCOUNT, gateway_id="default", score=101), 7001)
+    expect(cloudflare.BadRequestError, lambda: logs.list("default", account_id=ACCOUNT, per_page=51), 7001)
+    expect(cloudflare.BadRequestError, lambda: listed(filters=[{"key": "nothing", "operator": "eq", "value": ["x"]}]), 7001)
+    missing = "0" * 8 + expected[1][8:]
+    for call in (logs.get, logs.request, logs.response):
+        expect(cloudflare.NotFoundError, lambda: call(missing, account_id=ACCOUNT, gateway_id="default"), 7002)
+    assert logs.delete("default", account_id=ACCOUNT, filters=one).success is True
+    assert listed(success=False) == []
+    assert logs.delete("default", account_id=ACCOUNT, limit=10, order_by="created_at", order_by_direction="asc").success is True
+    assert len(listed()) == 30
+    assert logs.delete("default", account_id=ACCOUNT).success is True
+    assert listed() == []
+
+
 def run(folder):
     process, data, management = start(sys.argv[1], folder)
     client = Cloudflare(api_token=TOKEN, base_url=f"{management}/client/v4")
+    simulator = simulated(sys.argv[1], client)
     try:
+        test_logs(client, data)
+        # The others expect nothing but what they make.
+        client.ai_gateway.custom_providers.delete(next(iter(client.ai_gateway.custom_providers.list(account_id=ACCOUNT))).id, account_id=ACCOUNT)
         test_gateways(client)
         test_round_trip(client)
         test_tokens(client, management)
@@ -408,6 +485,8 @@ def run(folder):
         test_paging(client)
     finally:
         process.terminate()
+        simulator.terminate()
+        simulator.wait(10)
     assert process.wait(10) == 0
     print("python client: cloudflare passes")
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::Write;
 
+use regex::bytes::{Regex, RegexBuilder};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params};
 
@@ -347,7 +348,7 @@ fn created_at(operator: Operator, values: &[Value]) -> Result<Condition, FilterE
 }
 
 /// An SQL condition and its values, as they are put together.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Clause {
     /// The text.
     pub sql: String,
@@ -538,7 +539,7 @@ impl Clause {
             operator => operator,
         };
         let texts: Vec<&str> = values.iter().map(Value::text).collect();
-        let found = metadata(segment, |entries| {
+        let found = metadata(segment, &likely(positive, &texts), |entries| {
             entries.iter().any(|(key, value)| match part {
                 Part::Key => matches(positive, key, &texts),
                 Part::Value => matches(positive, &shown(value), &texts),
@@ -639,7 +640,8 @@ impl Clause {
             self.among(column, &found);
             self.push(" OR ");
         }
-        let found = metadata(segment, |entries| {
+        let likely = likely(Operator::Contains, &[text]);
+        let found = metadata(segment, &likely, |entries| {
             entries
                 .iter()
                 .any(|(key, value)| holds(key) || holds(&shown(value)))
@@ -691,13 +693,40 @@ fn names(
     selected(segment, query, Some(kind as i64), holds)
 }
 
+/// Whether a metadata text may hold one of the values, from a look at its bytes: most need not be parsed then.
+fn likely(operator: Operator, values: &[&str]) -> impl Fn(&str) -> bool + use<> {
+    // What JSON writes otherwise, and numbers, which are equal in more than one form, cannot be told that way.
+    let is_plain = |value: &&str| {
+        let special = |byte| matches!(byte, b'"' | b'\\' | 0..=31 | 127..);
+        !value.bytes().any(special) && value.parse::<f64>().is_err()
+    };
+    let tells = matches!(operator, Operator::Eq | Operator::Contains);
+    let needles: Option<Vec<Regex>> = (tells && values.iter().all(is_plain))
+        .then(|| {
+            let one = |value: &&str| {
+                let folds = operator == Operator::Contains;
+                let mut builder = RegexBuilder::new(&regex::escape(value));
+                builder.unicode(false).case_insensitive(folds).build().ok()
+            };
+            values.iter().map(one).collect()
+        })
+        .flatten();
+    move |text: &str| {
+        let found = |needle: &Regex| needle.is_match(text.as_bytes());
+        needles
+            .as_ref()
+            .is_none_or(|needles| needles.iter().any(found))
+    }
+}
+
 fn metadata(
     segment: &Connection,
+    likely: &dyn Fn(&str) -> bool,
     holds: impl Fn(&serde_json::Map<String, serde_json::Value>) -> bool,
 ) -> rusqlite::Result<Vec<i64>> {
     selected(segment, "SELECT id, text FROM metadata", None, |text| {
         // Written by this program, as a flat object.
-        serde_json::from_str(text).is_ok_and(|entries| holds(&entries))
+        likely(text) && serde_json::from_str(text).is_ok_and(|entries| holds(&entries))
     })
 }
 

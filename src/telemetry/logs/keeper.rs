@@ -170,13 +170,23 @@ impl Keeper {
         }
     }
 
-    /// What is dated later than today, by a clock that was wrong, counts as of today: it would never go otherwise.
+    /// What is dated later than today, by a clock that was wrong, counts as of today: it would never go otherwise. So does the
+    /// newest where it took in entries of today while the clock was doubted: they would go too soon.
     fn redate(&mut self) {
+        let today = self.today;
+        let newest = self.catalog.newest();
         for segment in self.catalog.all() {
-            if segment.facts().day <= self.today {
+            let (day, range) = {
+                let facts = segment.facts();
+                (facts.day, facts.range)
+            };
+            let is_newest = newest
+                .as_ref()
+                .is_some_and(|newest| Arc::ptr_eq(newest, &segment));
+            let last = range.map_or(0, |(_, last)| day_of(last.milliseconds()));
+            if day <= today && !(is_newest && day < today && last == today) {
                 continue;
             }
-            let today = self.today;
             let dated = self.opened(&segment).and_then(|open| open.set_day(today));
             if let Err(error) = dated {
                 self.note(&error);
@@ -212,6 +222,17 @@ impl Keeper {
             let stored = self
                 .opened(&segment)
                 .and_then(|open| open.store(&references));
+            if let Err(error) = &stored
+                && error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+            {
+                // It would fail for ever, and all that comes after it with it.
+                self.note(error);
+                self.stats
+                    .dropped
+                    .fetch_add(here.len() as u64, Ordering::Relaxed);
+                *rows = elsewhere;
+                continue;
+            }
             if let Err(error) = stored {
                 here.append(&mut elsewhere);
                 *rows = here;

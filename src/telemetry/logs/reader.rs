@@ -1,5 +1,6 @@
 //! Answers questions over all segments, on a reader's thread.
 
+use std::cell::RefCell;
 use std::cmp::Ordering as Comparison;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value as Sql, ValueRef};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params_from_iter};
 
 use super::catalog::{Catalog, Segment};
 use super::filter::{Clause, Condition, contains, in_set};
@@ -186,7 +187,12 @@ struct Open {
     segment: Arc<Segment>,
     connection: Connection,
     has_bodies: bool,
+    /// The last conditions put into SQL, and what they came to: reading all names for them is half of the work.
+    last: RefCell<Option<(Asked, Option<Clause>)>>,
 }
+
+/// What tells one reading of conditions from another: the segment's generation, the gateway and the conditions.
+type Asked = (u64, String, Vec<Condition>);
 
 /// One reader.
 pub struct Reader {
@@ -239,6 +245,7 @@ impl Reader {
             segment: segment.clone(),
             connection,
             has_bodies: bodies,
+            last: RefCell::new(None),
         });
         Ok(&self.open[self.open.len() - 1])
     }
@@ -246,6 +253,24 @@ impl Reader {
     /// A page of a list.
     pub fn find(&mut self, query: &Query) -> rusqlite::Result<Found> {
         self.begin();
+        self.patiently(|reader| reader.try_find(query))
+    }
+
+    /// Asks once more where a segment went while it was asked.
+    fn patiently<T>(
+        &mut self,
+        ask: impl Fn(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        match ask(self) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+                self.close_gone();
+                ask(self)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_find(&mut self, query: &Query) -> rusqlite::Result<Found> {
         let segments = self.segments_of(query);
         let mut counts = Vec::with_capacity(segments.len());
         for segment in &segments {
@@ -272,6 +297,10 @@ impl Reader {
     /// The ids of a list, by their segments.
     pub fn ids(&mut self, query: &Query) -> rusqlite::Result<Vec<(Arc<Segment>, Vec<Id>)>> {
         self.begin();
+        self.patiently(|reader| reader.try_ids(query))
+    }
+
+    fn try_ids(&mut self, query: &Query) -> rusqlite::Result<Vec<(Arc<Segment>, Vec<Id>)>> {
         let segments = self.segments_of(query);
         let mut counts = Vec::with_capacity(segments.len());
         for segment in &segments {
@@ -384,22 +413,25 @@ impl Reader {
             let Some(clause) = clause(open, query)? else {
                 continue;
             };
+            // Compared here: ten aggregates cost SQLite more than handing out the rows.
             let sql = format!(
-                "SELECT min(cost), max(cost), min(duration), max(duration), min(tokens_in), max(tokens_in), min(tokens_out), max(tokens_out),
-                    min(tokens_in + tokens_out), max(tokens_in + tokens_out) FROM logs WHERE {}",
+                "SELECT cost, duration, tokens_in, tokens_out FROM logs WHERE {}",
                 clause.sql
             );
             let mut statement = open.connection.prepare_cached(&sql)?;
-            let found = statement.query_row(params_from_iter(&clause.values), |row| {
-                let mut found: Extremes = Default::default();
-                for (index, (least, most)) in found.iter_mut().enumerate() {
-                    (*least, *most) = (row.get(2 * index)?, row.get(2 * index + 1)?);
+            let mut rows = statement.query(params_from_iter(&clause.values))?;
+            while let Some(row) = rows.next()? {
+                let (tokens_in, tokens_out): (Option<i64>, Option<i64>) =
+                    (row.get(2)?, row.get(3)?);
+                let both = tokens_in.zip(tokens_out);
+                let both = both.map(|(one, other)| one.saturating_add(other));
+                let figures = [row.get(0)?, row.get(1)?, tokens_in, tokens_out, both];
+                for ((least, most), figure) in all.iter_mut().zip(figures) {
+                    if let Some(figure) = figure {
+                        *least = Some(least.map_or(figure, |least| least.min(figure)));
+                        *most = Some(most.map_or(figure, |most| most.max(figure)));
+                    }
                 }
-                Ok(found)
-            })?;
-            for (known, (least, most)) in all.iter_mut().zip(found) {
-                known.0 = [known.0, least].into_iter().flatten().min();
-                known.1 = known.1.max(most);
             }
         }
         Ok(all)
@@ -510,6 +542,19 @@ impl Reader {
 
 /// The conditions of a query on a segment; `None`: the gateway is not known there.
 fn clause(open: &Open, query: &Query) -> rusqlite::Result<Option<Clause>> {
+    let generation = open.segment.facts().generation;
+    let asked = (generation, query.gateway.clone(), query.conditions.clone());
+    if let Some((known, clause)) = &*open.last.borrow()
+        && *known == asked
+    {
+        return Ok(clause.clone());
+    }
+    let clause = read_clause(open, query)?;
+    open.last.replace(Some((asked, clause.clone())));
+    Ok(clause)
+}
+
+fn read_clause(open: &Open, query: &Query) -> rusqlite::Result<Option<Clause>> {
     let Some(number) = gateway(&open.connection, &query.gateway)? else {
         return Ok(None);
     };

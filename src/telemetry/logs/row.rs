@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::redact::{redact, redact_text};
-use crate::limits::CAPTURED_BYTES_MAX;
+use crate::limits::LOG_BODY_BYTES_MAX;
 use crate::record::{CapturedBody, End, Id, PaidBy, Record};
 use crate::snapshot::LogSettings;
 
@@ -112,14 +112,18 @@ pub struct Details<'a> {
 impl Row {
     /// Of a record that is to be logged for a gateway and a provider; `None`: it is none. Compresses bodies, which takes its
     /// time.
-    pub fn of(mut record: Record, settings: &LogSettings) -> Option<Self> {
+    pub fn of(
+        mut record: Record,
+        settings: &LogSettings,
+        compressor: &mut Compressor,
+    ) -> Option<Self> {
         let mut log = record.log.take()?;
         let gateway = record.gateway.clone()?;
         let provider = record.provider.clone()?;
         let bodies = log.captured.take().and_then(|captured| {
             let bodies = Bodies {
-                request: compress(&captured.request, settings.redacts),
-                response: compress(&captured.response, settings.redacts),
+                request: compressor.body(&captured.request, settings.redacts),
+                response: compressor.body(&captured.response, settings.redacts),
             };
             (!bodies.is_empty()).then_some(bodies)
         });
@@ -228,21 +232,31 @@ fn details(record: &Record, paid_by: &PaidBy) -> String {
 /// The level at which zstd is as fast as a disk.
 const LEVEL: i32 = 1;
 
-fn compress(body: &CapturedBody, redacts: bool) -> Option<Vec<u8>> {
-    let joined;
-    let bytes = match body.pieces() {
-        [] => return None,
-        [one] => &one[..],
-        pieces => {
-            joined = pieces.concat();
-            &joined
+/// Compresses bodies; kept, as its tables are dear to make.
+#[derive(Default)]
+pub struct Compressor(Option<zstd::bulk::Compressor<'static>>);
+
+impl Compressor {
+    fn body(&mut self, body: &CapturedBody, redacts: bool) -> Option<Vec<u8>> {
+        let joined;
+        let bytes = match body.pieces() {
+            [] => return None,
+            [one] => &one[..],
+            pieces => {
+                joined = pieces.concat();
+                &joined
+            }
+        };
+        let clean = match redacts {
+            true => redact(bytes),
+            false => Cow::Borrowed(bytes),
+        };
+        if self.0.is_none() {
+            self.0 = zstd::bulk::Compressor::new(LEVEL).ok();
         }
-    };
-    let clean = match redacts {
-        true => redact(bytes),
-        false => Cow::Borrowed(bytes),
-    };
-    zstd::bulk::compress(&clean[..clean.len().min(2 * CAPTURED_BYTES_MAX)], LEVEL).ok()
+        let clean = &clean[..clean.len().min(LOG_BODY_BYTES_MAX)];
+        self.0.as_mut()?.compress(clean).ok()
+    }
 }
 
 /// What stands behind the provider in a native path; any other path as it is.
@@ -310,6 +324,10 @@ mod tests {
     use bytes::Bytes;
     use quanta::Instant;
 
+    fn row_of(record: Record, settings: &LogSettings) -> Option<Row> {
+        Row::of(record, settings, &mut Compressor::default())
+    }
+
     fn record() -> Record {
         let id = Ids::new(0, 1).next(Instant::now());
         Record {
@@ -327,7 +345,7 @@ mod tests {
     #[test]
     fn only_what_is_to_be_logged_becomes_a_row() {
         let settings = LogSettings::default();
-        assert!(Row::of(record(), &settings).is_some());
+        assert!(row_of(record(), &settings).is_some());
         for record in [
             Record {
                 log: None,
@@ -342,13 +360,13 @@ mod tests {
                 ..record()
             },
         ] {
-            assert!(Row::of(record, &settings).is_none());
+            assert!(row_of(record, &settings).is_none());
         }
     }
 
     #[test]
     fn a_row_says_what_the_request_was() {
-        let row = Row::of(record(), &LogSettings::default()).expect("a row");
+        let row = row_of(record(), &LogSettings::default()).expect("a row");
         assert_eq!((&*row.path, &*row.model), ("chat/completions", ""));
         assert_eq!(
             (row.request_type, row.model_type),
@@ -362,7 +380,7 @@ mod tests {
             (0, End::ClientLeft),
             (200, End::UpstreamBroke),
         ] {
-            let row = Row::of(
+            let row = row_of(
                 Record {
                     status,
                     end,
@@ -373,7 +391,7 @@ mod tests {
             assert!(!row.expect("a row").success, "{status} {end:?}");
         }
         let path = "/v1/acc/default/compat/chat/completions".into();
-        let row = Row::of(Record { path, ..record() }, &LogSettings::default()).expect("a row");
+        let row = row_of(Record { path, ..record() }, &LogSettings::default()).expect("a row");
         assert_eq!(row.flags, flag::COMPATIBLE);
         assert_eq!(
             kind_of("models/gemini-pro:streamGenerateContent").0,
@@ -385,9 +403,7 @@ mod tests {
                 cost: Some(Money(cost)),
                 ..record()
             };
-            Row::of(record, &LogSettings::default())
-                .expect("a row")
-                .cost
+            row_of(record, &LogSettings::default()).expect("a row").cost
         };
         assert_eq!((cost(12), cost(i128::MAX)), (Some(12), Some(i64::MAX)));
     }
@@ -421,7 +437,7 @@ mod tests {
                 log: Some(Box::new(log)),
                 ..record()
             };
-            Row::of(
+            row_of(
                 record,
                 &LogSettings {
                     redacts,

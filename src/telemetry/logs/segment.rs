@@ -12,6 +12,7 @@ use super::catalog::{Facts, Segment, file_name};
 use super::row::Row;
 use crate::limits::{LOG_BUSY_WAIT, NAMES_MAX, RETENTION_ROWS};
 use crate::record::Id;
+use crate::snapshot::Map;
 
 const SCHEMA: &str = include_str!("segment.sql");
 const BODIES: &str = include_str!("bodies.sql");
@@ -47,7 +48,7 @@ pub struct Open {
     pub segment: Arc<Segment>,
     entries: Connection,
     bodies: Option<Connection>,
-    names: HashMap<(Kind, Box<str>), i64>,
+    names: Known,
     gateways: HashMap<Arc<str>, i64>,
     next_row: i64,
 }
@@ -173,7 +174,7 @@ impl Open {
             segment,
             entries,
             bodies: None,
-            names: HashMap::new(),
+            names: Known::default(),
             gateways,
             next_row,
         })
@@ -182,12 +183,12 @@ impl Open {
     /// Writes entries, all or none. Bodies are written before: those of entries that then fail are written over later.
     pub fn store(&mut self, rows: &[&Row]) -> rusqlite::Result<()> {
         let before = (self.next_row, self.gateways.clone());
-        let names = self.names.len();
+        let names = self.names.count;
         let stored = self.try_store(rows);
         if stored.is_err() {
             (self.next_row, self.gateways) = before;
-            if self.names.len() > names {
-                self.names.clear();
+            if self.names.count > names {
+                self.names = Known::default();
             }
         }
         stored
@@ -197,8 +198,8 @@ impl Open {
         if rows.iter().any(|row| row.bodies.is_some()) {
             self.store_bodies(rows)?;
         }
-        if self.names.len() >= NAMES_MAX {
-            self.names.clear();
+        if self.names.count >= NAMES_MAX {
+            self.names = Known::default();
         }
         let transaction =
             Transaction::new_unchecked(&self.entries, TransactionBehavior::Immediate)?;
@@ -398,6 +399,7 @@ impl Open {
             // A reader that is just at it keeps the log from being emptied; the next time will do.
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
+        self.segment.measure();
     }
 }
 
@@ -409,16 +411,22 @@ fn shrink(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Numbers of names, by kind.
+#[derive(Default)]
+struct Known {
+    kinds: [Map<Box<str>, i64>; 7],
+    count: usize,
+}
+
 /// Names as numbers.
 struct Names<'a> {
     database: &'a Connection,
-    known: &'a mut HashMap<(Kind, Box<str>), i64>,
+    known: &'a mut Known,
 }
 
 impl Names<'_> {
     fn number(&mut self, kind: Kind, text: &str) -> rusqlite::Result<i64> {
-        let key = (kind, Box::from(text));
-        if let Some(number) = self.known.get(&key) {
+        if let Some(number) = self.known.kinds[kind as usize].get(text) {
             return Ok(*number);
         }
         let statement = "INSERT INTO names (kind, text) VALUES (?1, ?2)";
@@ -426,7 +434,8 @@ impl Names<'_> {
             .prepare_cached(statement)?
             .execute(params![kind as i64, text])?;
         let number = self.database.last_insert_rowid();
-        self.known.insert(key, number);
+        self.known.kinds[kind as usize].insert(text.into(), number);
+        self.known.count += 1;
         Ok(number)
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::catalog::Catalog;
 use super::keeper::{Bounds, Keeper, Quota};
 use super::reader::{Counts, Found, Order, OrderBy, Query, Reader, Which};
-use super::row::Row;
+use super::row::{Compressor, Row};
 use super::segment::Edit;
 use super::{Condition, Key, Operator, Stats, Value, condition};
 use crate::limits::LOG_DISK_MIN;
@@ -84,7 +84,7 @@ impl House {
                 "127.0.0.1".parse().expect("an address"),
             )
         };
-        Row::of(record, &LogSettings::default()).expect("a row")
+        Row::of(record, &LogSettings::default(), &mut Compressor::default()).expect("a row")
     }
 
     fn store(&mut self, mut rows: Vec<Row>, quota: Quota) {
@@ -191,19 +191,19 @@ fn a_clock_that_jumps_makes_no_segment_before_it_has_stayed() {
         "neither a new one nor an old one gone"
     );
     house.tick(future, 70);
-    house.add("g", future + 1, Logged::default());
-    assert_eq!(house.files(), ["2026-01-15-0001.db", "2031-07-08-0001.db"]);
+    let days = |house: &House| -> Vec<u32> {
+        let segments = house.catalog.all();
+        segments.iter().map(|segment| segment.facts().day).collect()
+    };
+    assert_eq!(days(&house), [22_468], "believed: it counts as of the day that it took in");
+    house.tick(future + DAY, 75);
+    house.add("g", future + DAY, Logged::default());
+    assert_eq!(house.files(), ["2026-01-15-0001.db", "2031-07-09-0001.db"]);
     // It was wrong after all; what it dated goes with the others of this day.
     house.tick(NOON + 200, 80);
     house.tick(NOON + 200, 150);
     house.add("g", NOON + 200, Logged::default());
-    let days: Vec<u32> = house
-        .catalog
-        .all()
-        .iter()
-        .map(|segment| segment.facts().day)
-        .collect();
-    assert_eq!(days, [20_468, 20_468]);
+    assert_eq!(days(&house), [20_468, 20_468]);
     assert_eq!(house.ids().len(), 4);
     house.tick(NOON + DAY, 160);
     house.add("g", NOON + DAY, Logged::default());
@@ -212,6 +212,37 @@ fn a_clock_that_jumps_makes_no_segment_before_it_has_stayed() {
     }
     house.keeper.look_after();
     assert_eq!(house.files().len(), 0, "all of it is older than 30 days");
+}
+
+#[test]
+fn what_comes_first_after_a_long_rest_does_not_go_with_what_was_before() {
+    let mut house = House::new();
+    let old = house.add("g", NOON, Logged::default());
+    let later = NOON + 40 * DAY;
+    let mut house = House::on(house.folder);
+    house.tick(later, 1);
+    let first = house.add("g", later, Logged::default());
+    assert_eq!(house.files().len(), 1, "the clock is doubted for a minute");
+    house.tick(later, 70);
+    house.keeper.look_after();
+    assert_eq!(house.ids(), [first, old]);
+    house.tick(later + DAY, 80);
+    house.add("g", later + DAY, Logged::default());
+    assert_eq!(house.files().len(), 2);
+}
+
+#[test]
+fn an_entry_that_can_never_be_written_does_not_hold_up_the_others() {
+    let mut house = House::new();
+    let id = house.add("g", NOON, Logged::default());
+    house.next -= 1;
+    let twin = house.row("g", NOON, Logged::default());
+    assert_eq!(twin.id, id);
+    house.store(vec![twin], ALL);
+    assert_eq!(
+        (house.ids(), house.stats.dropped.load(Ordering::Relaxed)),
+        (vec![id], 1)
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::catalog::Segment;
 use super::keeper::{Bounds, Keeper, Quota};
-use super::row::Row;
+use super::row::{Compressor, Row};
 use super::segment::Edit;
 use super::{Stats, lower_priority};
 use crate::limits::{
@@ -121,6 +121,7 @@ pub fn run(queue: &Queue, keeper: &mut Keeper, published: &Published, stats: &St
         keeper,
         stats,
         rows: Vec::new(),
+        compressor: Compressor::default(),
         tried: None,
         is_failing: false,
     };
@@ -171,6 +172,7 @@ struct Batch<'a> {
     keeper: &'a mut Keeper,
     stats: &'a Stats,
     rows: Vec<Row>,
+    compressor: Compressor,
     /// When it last failed.
     tried: Option<Instant>,
     is_failing: bool,
@@ -184,7 +186,7 @@ impl Batch<'_> {
                 self.stats.ownerless.fetch_add(1, Ordering::Relaxed);
                 continue;
             };
-            match Row::of(record, &settings) {
+            match Row::of(record, &settings, &mut self.compressor) {
                 Some(row) => self.rows.push(row),
                 // It failed before a provider was known.
                 None => {
