@@ -18,7 +18,7 @@
 //! | [`aggregate`] | figures of traffic, counted apart from the logs |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
 //! | [`snapshot`] | the immutable view that the data plane reads |
-//! | [`gateway`] | a request's life: `connection` goes through `resolve`, `authenticate`, `credential`, `plan`, `attempt`, `relay`, `settle`; `unified` has its own |
+//! | [`gateway`] | a request's life, one file a phase; `connection` goes through them, `unified` through its own |
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
 //! | [`load`] | the load generator, open loop and closed |
 //! | [`store`] | the configuration database: its schema, migrations, backup, the thread that owns it |

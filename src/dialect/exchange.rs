@@ -145,13 +145,22 @@ pub fn relay(way: &Way, body: &Bytes, betas: &[String], seed: Seed) -> Result<Se
             let kind = Kind::Opened(way.speech);
             (enveloped.body.into(), enveloped.headers, kind)
         }
-        _ => {
-            let headers = match (way.speech, betas) {
-                (Speech::Messages, [_, ..]) => vec![("anthropic-beta", betas.join(","))],
-                _ => Vec::new(),
-            };
-            (with_model(body, &way.model)?, headers, Kind::Untouched)
+        // Thoughts of other providers, from earlier turns, are taken out: the vendor refuses what it cannot verify.
+        Speech::Messages => {
+            let body = with_model(body, &way.model)?;
+            let platform = messages::Platform::Anthropic;
+            let enveloped = messages::envelope(&body, platform, betas, &mut changes)?;
+            (enveloped.body.into(), enveloped.headers, Kind::Untouched)
         }
+        Speech::Responses => {
+            let body = with_model(body, &way.model)?;
+            let body = match responses::without_foreign_reasoning(&body, &mut changes) {
+                Some(cleaned) => cleaned.into(),
+                None => body,
+            };
+            (body, Vec::new(), Kind::Untouched)
+        }
+        _ => (with_model(body, &way.model)?, Vec::new(), Kind::Untouched),
     };
     Ok(Sending {
         body,
@@ -631,6 +640,28 @@ mod tests {
             let expected = String::from_utf8_lossy(&body).replace("openai/", "");
             assert_eq!(String::from_utf8_lossy(&sending.body), expected);
             assert!(sending.handling.is_untouched(200) && sending.handling.is_untouched(400));
+        }
+    }
+
+    #[test]
+    fn thoughts_of_other_providers_stay_out_of_a_relayed_body() {
+        let thought = r#"{"type":"thinking","thinking":"t","signature":"google:abc"}"#;
+        let messages = format!(
+            r#"{{"model":"m","messages":[{{"role":"assistant","content":[{thought},{{"type":"text","text":"a"}}]}}]}}"#
+        );
+        let reasoning =
+            r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"anthropic:abc"}"#;
+        let responses =
+            format!(r#"{{"model":"m","input":[{reasoning},{{"role":"user","content":"a"}}]}}"#);
+        for (client, slug, body, foreign) in [
+            (Dialect::Messages, Slug::Anthropic, messages, thought),
+            (Dialect::Responses, Slug::OpenAi, responses, reasoning),
+        ] {
+            let way = way(client, slug, "m", false);
+            let sending = relay(&way, &body.clone().into(), &[], seed()).expect("relayed");
+            let expected = body.replace(&format!("{foreign},"), "");
+            assert_eq!(String::from_utf8_lossy(&sending.body), expected);
+            assert!(!sending.changes.is_empty());
         }
     }
 

@@ -272,6 +272,10 @@ fn a_gigabyte_goes_up_and_down_with_flat_memory() {
         .with("[data]\nbody_max = \"2GiB\"")
         .start();
     assert_eq!(gateway.send(&chat("gpt-4o", false)).status, 200);
+    // What the log needs it has from its first entry on.
+    eventually("the first log entry", || {
+        (gateway.metric("logs_stored_total") == 1).then_some(())
+    });
     let before = gateway.memory();
     const SIZE: usize = 1 << 30;
     let mut client = gateway.connect();

@@ -195,7 +195,11 @@ fn a_clock_that_jumps_makes_no_segment_before_it_has_stayed() {
         let segments = house.catalog.all();
         segments.iter().map(|segment| segment.facts().day).collect()
     };
-    assert_eq!(days(&house), [22_468], "believed: it counts as of the day that it took in");
+    assert_eq!(
+        days(&house),
+        [22_468],
+        "believed: it counts as of the day that it took in"
+    );
     house.tick(future + DAY, 75);
     house.add("g", future + DAY, Logged::default());
     assert_eq!(house.files(), ["2026-01-15-0001.db", "2031-07-09-0001.db"]);
