@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ringgate::config::{Flags, load};
 use ringgate::manage::{Declared, publish};
 use ringgate::meter::Usage;
+use ringgate::meter::cost::Money;
 use ringgate::record::{Captured, CapturedBody, End, Id, Logged, PaidBy, Record, Timings};
 use ringgate::seal::Sealer;
 use ringgate::snapshot::Published;
@@ -154,7 +155,6 @@ fn record(number: u64, at: u64, captured: Option<Captured>) -> Record {
         request_content_type: Some("application/json".into()),
         response_content_type: Some("text/event-stream; charset=utf-8".into()),
         paid_by: PaidBy::Stored("default".into()),
-        cost: Some(i128::from(pick(7, 20_000)) * 1_000_000),
         with_payload: true,
         captured,
         ..Logged::default()
@@ -175,6 +175,7 @@ fn record(number: u64, at: u64, captured: Option<Captured>) -> Record {
             output: pick(10, 2000),
             ..Usage::default()
         }),
+        cost: Some(Money(i128::from(pick(7, 20_000)) * 1_000_000)),
         status: if failed { 429 } else { 200 },
         end: End::Complete,
         request_bytes: 2048,

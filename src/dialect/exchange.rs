@@ -106,7 +106,7 @@ impl Way {
         Upstream {
             slug: self.rules,
             model: &self.model,
-            max_output: None,
+            max_output: meter::prices::most_output(self.rules.as_str(), &self.model),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Settle<'a> {
     pub timeline: Timeline,
     event_id: Option<Box<[u8]>>,
     /// The price that the caller names (data plane 8.3).
-    custom_cost: Option<Box<CustomCost>>,
+    custom_cost: Option<CustomCost>,
     /// Whether the body named the provider, so that the answer's head tells which it was.
     pub unified: bool,
 }
@@ -42,7 +42,7 @@ impl<'a> Settle<'a> {
         let path = logged_path(head.path());
         let mut settle = Self::new(thread, client, method(head), path, event_id);
         if let Some(named) = head.header("cf-aig-custom-cost") {
-            settle.custom_cost = CustomCost::read(named).map(Box::new);
+            settle.custom_cost = CustomCost::read(named);
         }
         settle
     }

@@ -254,7 +254,7 @@ pub enum CustomCost {
     /// Whatever was used.
     Total(Money),
     /// By the token.
-    Tokens(Price),
+    Tokens(Box<Price>),
 }
 
 /// The header's JSON. Members that nobody knows are left for later versions.
@@ -286,13 +286,13 @@ impl CustomCost {
         let [input, output, cache_read, cache_write] = all.map(Option::flatten);
         let is_empty = input.or(output).or(cache_read).or(cache_write).is_none();
         (!is_wrong && !is_empty).then(|| {
-            Self::Tokens(Price {
+            Self::Tokens(Box::new(Price {
                 input: input.or(Some(Rate::default())),
                 output,
                 cache_read,
                 cache_write,
                 ..Price::default()
-            })
+            }))
         })
     }
 

@@ -213,6 +213,11 @@ impl Prices {
     }
 }
 
+/// Most tokens that a model generates, where the table knows it.
+pub fn most_output(provider: &str, model: &str) -> Option<u64> {
+    listed(provider, model)?.max_output
+}
+
 /// The list price under the model's name, or under a plainer name of the same model.
 fn listed(provider: &str, model: &str) -> Option<&'static Price> {
     let models = LIST.get(provider)?;

@@ -301,7 +301,7 @@ fn filters_find_what_they_say() {
         ("min_tokens_in=1", 4),
         ("max_duration=60000", 5),
         ("min_duration=60000", 0),
-        ("min_cost=0", 0),
+        ("min_cost=0", 2),
         ("start_date=2026-01-01T00:00:00Z&end_date=2100-01-01", 5),
         ("end_date=2026-01-01T00:00:00Z", 0),
         ("search=GROQ", 1),
