@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::logs::Logs;
+use crate::meter::cost::Money;
 use crate::record::{Counters, Histogram, LATENCY_BUCKETS};
 
 /// Figures that no data thread counts.
@@ -97,6 +98,16 @@ pub fn render(threads: &[Arc<Counters>], process: Process, logs: Option<&Logs>) 
         "Tokens of answers, as providers stated them.",
         |c| &c.tokens_out,
     );
+    page.dollars(
+        "cost_dollars_total",
+        "What providers charge, where the price is known.",
+        |c| &c.cost,
+    );
+    page.counter(
+        "unpriced_answers_total",
+        "Answers with usage to which no price is known.",
+        |c| &c.unpriced,
+    );
     page.counter(
         "records_dropped_total",
         "Records that found their ring full.",
@@ -167,6 +178,13 @@ impl Page<'_> {
     fn counter(&mut self, name: &str, help: &str, read: Read) {
         let value = self.sum(read);
         self.single(name, "counter", help, value);
+    }
+
+    /// A sum of pico-dollars, told in dollars.
+    fn dollars(&mut self, name: &str, help: &str, read: Read) {
+        let sum = Money(self.sum(read).into());
+        self.head(name, "counter", help);
+        let _ = writeln!(self.out, "ringgate_{name} {sum}");
     }
 
     fn gauge(&mut self, name: &str, help: &str, read: Read) {

@@ -2,6 +2,7 @@
 
 mod clocks;
 mod commands;
+mod costs;
 mod credentials;
 mod durability;
 mod harness;

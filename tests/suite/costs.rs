@@ -1,0 +1,129 @@
+//! What answers cost: in log entries and in the metrics, exactly and alike.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Setup, eventually, post, simulator};
+
+const TOKEN: &str = "cost-test-token-0123456789-0123456789";
+const LOGS: &str = "/accounts/acc/ai-gateway/gateways/default/logs?per_page=50";
+
+#[test]
+fn every_answer_is_priced_once_and_told_alike_in_logs_and_metrics() {
+    let simulator = simulator();
+    let gateway = Setup::over(&simulator)
+        .env("RINGGATE_BOOTSTRAP_TOKEN", TOKEN)
+        .start();
+    // A price that the operator sets for a built-in provider holds for the next request.
+    let set = json!({
+        "account_provider_id": "groq", "model": "my-", "model_rule": "starts-with",
+        "cost_in": 0.000001, "cost_out": 0.000002,
+    });
+    let costs = "/accounts/acc/ai-gateway/custom-providers/costs";
+    let made = gateway.call(TOKEN, "POST", costs, &set.to_string());
+    assert_eq!(made.status, 200, "{}", made.text());
+    let custom = "cf-aig-custom-cost: {\"per_token_in\":0.5,\"per_token_out\":0.25}\r\n";
+    // Path, headers, model, streamed; dollars for a million tokens in and out.
+    let cases: [(&str, &str, &str, bool, Option<(f64, f64)>); 9] = [
+        (
+            "openai/chat/completions",
+            "",
+            "gpt-4o-mini",
+            false,
+            Some((0.15, 0.6)),
+        ),
+        (
+            "openai/responses",
+            "",
+            "gpt-4o-mini",
+            true,
+            Some((0.15, 0.6)),
+        ),
+        (
+            "anthropic/v1/messages",
+            "",
+            "claude-sonnet-4-5",
+            false,
+            Some((3.0, 15.0)),
+        ),
+        (
+            "anthropic/v1/messages",
+            "",
+            "claude-sonnet-4-5",
+            true,
+            Some((3.0, 15.0)),
+        ),
+        (
+            "compat/chat/completions",
+            "",
+            "anthropic/claude-sonnet-4-5",
+            false,
+            Some((3.0, 15.0)),
+        ),
+        (
+            "compat/messages",
+            "",
+            "google-ai-studio/gemini-2.5-flash",
+            true,
+            Some((0.3, 2.5)),
+        ),
+        (
+            "groq/chat/completions",
+            "",
+            "my-llama",
+            false,
+            Some((1.0, 2.0)),
+        ),
+        (
+            "openai/chat/completions",
+            custom,
+            "gpt-4o-mini",
+            false,
+            Some((500_000.0, 250_000.0)),
+        ),
+        ("openai/chat/completions", "", "no-such-model", false, None),
+    ];
+    for (path, headers, model, stream, _) in cases {
+        let text = json!([{"role": "user", "content": "hi"}]);
+        let body = match path.ends_with("responses") {
+            true => json!({"model": model, "stream": stream, "input": "hi"}),
+            false => json!({"model": model, "stream": stream, "max_tokens": 50, "messages": text}),
+        };
+        let answer = gateway.send(&post(path, headers, &body.to_string()));
+        assert_eq!(answer.status, 200, "{path} {model}: {}", answer.text());
+    }
+    let entries = eventually("every entry", || {
+        let listed = gateway.call(TOKEN, "GET", LOGS, "").json()["result"].clone();
+        let entries: Vec<Value> = listed.as_array().expect("a list").clone();
+        (entries.len() == cases.len()).then_some(entries)
+    });
+    let mut sum = 0.0;
+    // The newest comes first.
+    for (entry, (path, headers, model, _, rates)) in entries.iter().rev().zip(cases) {
+        let count = |name: &str| entry[name].as_f64().expect("a count");
+        let expected = rates.map(|(input, output)| {
+            (count("tokens_in") * input + count("tokens_out") * output) / 1e6
+        });
+        let told = entry["cost"].as_f64();
+        assert_eq!(
+            told.is_some(),
+            expected.is_some(),
+            "{path} {model}: {entry}"
+        );
+        if let (Some(told), Some(expected)) = (told, expected) {
+            assert!(
+                (told - expected).abs() < 1e-11,
+                "{path} {model}: {told} for {expected}"
+            );
+            sum += told;
+        }
+        assert_eq!(entry["custom_cost"], !headers.is_empty(), "{path}");
+    }
+    let page = gateway.manage("/metrics").text();
+    let told = page
+        .lines()
+        .find_map(|line| line.strip_prefix("ringgate_cost_dollars_total "))
+        .expect("the sum");
+    let told: f64 = told.parse().expect("a number");
+    assert!((told - sum).abs() < 1e-9, "{told} for {sum}");
+    assert_eq!(gateway.metric("unpriced_answers_total"), 1);
+}
