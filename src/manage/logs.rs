@@ -551,6 +551,7 @@ fn show(log: &Log) -> Value {
         "upstream": details.upstream,
         "connection_reused": details.reused,
         "answered_model": details.answered_model,
+        "changes": details.changes,
         "end": details.end,
         "error_code": details.code,
         "error": details.detail,

@@ -2,6 +2,9 @@
 the providers' own SDKs.
 
 Usage: dialects.py RINGGATE_BINARY [PROVIDER ...]
+
+With RINGGATE_RECORDED, a folder of recorded exchanges (JSON lines with `path` and `req_body`), every conversation in it goes to every
+translated provider as well.
 """
 
 import base64
@@ -13,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -420,6 +424,48 @@ def told(error):
     return f"{type(error).__name__}: {error} {cause}"[:600]
 
 
+# --- recorded conversations ---
+
+ENDPOINTS = {"/chat/completions": "chat/completions", "/v1/messages": "messages", "/responses": "responses"}
+TRANSLATED = {"messages", "gemini", "bedrock", "cohere", "mistral"}
+
+
+def recorded(folder):
+    """Endpoint and body of every conversation in one of the clients' dialects."""
+    for file in sorted(Path(folder).glob("*.jsonl")):
+        for line in file.read_text().splitlines():
+            exchange = json.loads(line)
+            path = exchange["path"].split("?")[0]
+            endpoint = next((ours for theirs, ours in ENDPOINTS.items() if path.endswith(theirs)), None)
+            if exchange["method"] == "POST" and endpoint and exchange.get("req_body"):
+                yield exchange["id"], endpoint, json.loads(exchange["req_body"])
+
+
+def replay(gateway, folder):
+    """Sends each to each: it is answered, or refused with the place of what cannot be said; yields what is wrong."""
+    for name, endpoint, body in recorded(folder):
+        for provider in (provider for provider in PROVIDERS if provider.speaks in TRANSLATED):
+            # Messages to Claude are relayed, whatever newer features they use.
+            if endpoint == "messages" and "claude" in provider.model:
+                continue
+            request = urllib.request.Request(
+                f"{gateway.base}/compat/{endpoint}",
+                data=json.dumps({**body, "model": provider.model}).encode(),
+                headers={"authorization": f"Bearer {TOKEN}", "content-type": "application/json"},
+            )
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    answer.read()
+            except urllib.error.HTTPError as error:
+                told = error.read().decode()
+                if error.code != 400 or not re.search(r'"param":\s*"|"message":\s*"[^"]', told):
+                    yield f"{name} to {provider.model}: {error.code} {told[:300]}"
+            for received in gateway.received():
+                problem = wire_types.problem(provider.speaks, received)
+                if problem:
+                    yield f"{name} to {provider.model}, as it went up: {problem}"
+
+
 CASES = [("chat", chat), ("messages", messages), ("responses", responses), ("crossing", crossing), ("media", media), ("thinking", thinking)]
 
 
@@ -445,6 +491,8 @@ def main():
                         problem = wire_types.problem(provider.speaks, request)
                         if problem:
                             failures.append(f"{provider.model} {name}, as it went up: {problem}")
+            if folder_of_recorded := os.environ.get("RINGGATE_RECORDED"):
+                failures += replay(gateway, folder_of_recorded)
         finally:
             gateway.stop()
     for failure in dict.fromkeys(failures):

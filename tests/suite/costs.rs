@@ -88,6 +88,10 @@ fn every_answer_is_priced_once_and_told_alike_in_logs_and_metrics() {
             true => json!({"model": model, "stream": stream, "input": "hi"}),
             false => json!({"model": model, "stream": stream, "max_tokens": 50, "messages": text}),
         };
+        let mut body = body;
+        if path == "compat/chat/completions" {
+            body["seed"] = json!(7);
+        }
         let answer = gateway.send(&post(path, headers, &body.to_string()));
         assert_eq!(answer.status, 200, "{path} {model}: {}", answer.text());
     }
@@ -116,6 +120,12 @@ fn every_answer_is_priced_once_and_told_alike_in_logs_and_metrics() {
             );
             sum += told;
         }
+        // What translation dropped and clamped is told where the request is looked up.
+        assert_eq!(
+            entry["changes"].is_string(),
+            path.starts_with("compat/chat"),
+            "{entry}"
+        );
         assert_eq!(entry["custom_cost"], !headers.is_empty(), "{path}");
     }
     let page = gateway.manage("/metrics").text();

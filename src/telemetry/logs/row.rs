@@ -99,6 +99,9 @@ pub struct Details<'a> {
     /// The model that answered, as it names itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_model: Option<Cow<'a, str>>,
+    /// What was changed of the request on its way to a provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Cow<'a, str>>,
     /// The stored key that paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_alias: Option<Cow<'a, str>>,
@@ -201,6 +204,7 @@ fn details(record: &Record, paid_by: &PaidBy) -> String {
         attempts: record.attempts,
         reused: record.reused,
         answered_model: record.answered_model.as_deref().map(Cow::Borrowed),
+        changes: record.changes.as_deref().map(Cow::Borrowed),
         key_alias: match paid_by {
             PaidBy::Stored(alias) => Some(Cow::Borrowed(alias)),
             _ => None,
