@@ -7,6 +7,10 @@ use crate::harness::{Setup, eventually, post, simulator};
 const TOKEN: &str = "cost-test-token-0123456789-0123456789";
 const LOGS: &str = "/accounts/acc/ai-gateway/gateways/default/logs?per_page=50";
 
+/// Path, headers, model, streamed; dollars for a million tokens in and out.
+type Case = (&'static str, &'static str, &'static str, bool, Rates);
+type Rates = Option<(f64, f64)>;
+
 #[test]
 fn every_answer_is_priced_once_and_told_alike_in_logs_and_metrics() {
     let simulator = simulator();
@@ -22,8 +26,7 @@ fn every_answer_is_priced_once_and_told_alike_in_logs_and_metrics() {
     let made = gateway.call(TOKEN, "POST", costs, &set.to_string());
     assert_eq!(made.status, 200, "{}", made.text());
     let custom = "cf-aig-custom-cost: {\"per_token_in\":0.5,\"per_token_out\":0.25}\r\n";
-    // Path, headers, model, streamed; dollars for a million tokens in and out.
-    let cases: [(&str, &str, &str, bool, Option<(f64, f64)>); 9] = [
+    let cases: [Case; 9] = [
         (
             "openai/chat/completions",
             "",
