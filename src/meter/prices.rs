@@ -168,6 +168,8 @@ impl Prices {
     /// List prices below those that are set. Of those that fit the highest weight wins, then equals before starts-with before
     /// contains, then the longest name (spec: control plane 6.4).
     pub fn new(set: impl IntoIterator<Item = SetPrice>) -> Self {
+        // Here, where it may take its milliseconds, and not with the first answer that is priced on a data thread.
+        LazyLock::force(&LIST);
         let mut prices = Self::default();
         for one in set {
             prices
