@@ -23,6 +23,20 @@ impl Changes {
         self.push(format!("clamp:{field}={value}"));
     }
 
+    /// The value brought between `least` and `most`, and noted where it was not there.
+    pub fn within<T>(&mut self, field: &str, value: T, least: T, most: T) -> T
+    where
+        T: Copy + PartialOrd + fmt::Display,
+    {
+        let near = match value {
+            value if value < least => least,
+            value if value > most => most,
+            value => return value,
+        };
+        self.clamped(field, near);
+        near
+    }
+
     /// The value was replaced by another.
     pub fn set(&mut self, field: &str, value: impl fmt::Display) {
         self.push(format!("set:{field}={value}"));
@@ -85,7 +99,8 @@ mod tests {
         let mut changes = Changes::default();
         assert!(changes.is_empty());
         changes.dropped("seed");
-        changes.clamped("temperature", 1);
+        assert_eq!(changes.within("temperature", 1.5, 0.0, 1.0), 1.0);
+        assert_eq!(changes.within("top_p", 0.5, 0.0, 1.0), 0.5);
         changes.dropped("seed");
         changes.renamed("max_tokens", "max_completion_tokens");
         changes.dropped("odd,\r\nname");

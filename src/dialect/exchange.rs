@@ -10,10 +10,10 @@ use super::changes::Changes;
 use super::failure::{Failure, Invalid};
 use super::neutral::{Answer, Delta, Event, Opening, PartKind, Request, ToolKind};
 use super::splice::{Edits, Object, quoted};
-use super::stream::{Frame, Reader, Transform, Translator, Writer};
+use super::stream::{Reader, Transform, Translator, Writer};
 use super::surface::{Speech, Way};
-use super::{Dialect, Terms, Unwrap, Upstream, Written};
-use super::{chat, cohere, converse, gemini, json, messages, responses, unwrap};
+use super::{Dialect, Terms, Upstream, Written};
+use super::{chat, cohere, converse, gemini, json, messages, responses};
 use crate::meter;
 use crate::providers::Slug;
 
@@ -328,13 +328,7 @@ impl Handling {
             }
             Kind::Opened(Speech::MessagesOnBedrock) => Box::new(messages::InvokeStream::new(terms)),
             Kind::Opened(speech) | Kind::Translated(speech) => {
-                let reader: Box<dyn Reader> = match terms.unwrap {
-                    Unwrap::Nothing => self.reader(speech),
-                    _ => Box::new(Unwrapping {
-                        reader: self.reader(speech),
-                        undo: unwrap::Undo::new(&terms.unwrap),
-                    }),
-                };
+                let reader = self.reader(speech);
                 let writer = self.writer();
                 Box::new(match speech {
                     Speech::Converse | Speech::MessagesOnBedrock => {
@@ -382,7 +376,6 @@ impl Handling {
         }
         let mut answer = self.read_answer(read)?;
         answer.usage = meter::stated_usage(body);
-        unwrap::answer(&mut answer, &self.terms.unwrap);
         Ok(match stream {
             true => told(&answer, &mut *self.writer()),
             false => self.write_answer(&answer).to_string().into_bytes(),
@@ -478,24 +471,6 @@ pub fn takes_url(way: &Way, kind: &PartKind, url: &str) -> bool {
         Speech::Cohere => cohere::takes_url(kind, url, &upstream),
         Speech::Chat => chat::takes_url(kind, url, &upstream),
         Speech::Responses => true,
-    }
-}
-
-/// Undoes in a stream what was done to get its form.
-struct Unwrapping {
-    reader: Box<dyn Reader>,
-    undo: unwrap::Undo,
-}
-
-impl Reader for Unwrapping {
-    fn read(&mut self, frame: Frame<'_>, out: &mut dyn FnMut(Event<'_>)) -> Result<(), Failure> {
-        let undo = &mut self.undo;
-        self.reader.read(frame, &mut |event| undo.pass(event, out))
-    }
-
-    fn end(&mut self, out: &mut dyn FnMut(Event<'_>)) -> Result<(), Failure> {
-        let undo = &mut self.undo;
-        self.reader.end(&mut |event| undo.pass(event, out))
     }
 }
 

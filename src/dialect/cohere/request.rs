@@ -114,8 +114,12 @@ pub fn write_request(
         max_tokens: request
             .max_tokens
             .map(|tokens| most(tokens, upstream.max_output, changes)),
-        temperature: clamped(request.temperature, 0.0, 1.0, "temperature", changes),
-        p: clamped(request.top_p, 0.01, 0.99, "top_p", changes),
+        temperature: request
+            .temperature
+            .map(|value| changes.within("temperature", value, 0.0, 1.0)),
+        p: request
+            .top_p
+            .map(|value| changes.within("top_p", value, 0.01, 0.99)),
         k: request.top_k.map(|k| {
             if k > K_MAX {
                 changes.clamped("top_k", K_MAX);
@@ -135,20 +139,12 @@ pub fn write_request(
             }
             &request.stop[..request.stop.len().min(STOPS_MAX)]
         },
-        frequency_penalty: clamped(
-            request.frequency_penalty,
-            0.0,
-            1.0,
-            "frequency_penalty",
-            changes,
-        ),
-        presence_penalty: clamped(
-            request.presence_penalty,
-            0.0,
-            1.0,
-            "presence_penalty",
-            changes,
-        ),
+        frequency_penalty: request
+            .frequency_penalty
+            .map(|value| changes.within("frequency_penalty", value, 0.0, 1.0)),
+        presence_penalty: request
+            .presence_penalty
+            .map(|value| changes.within("presence_penalty", value, 0.0, 1.0)),
         logprobs: {
             // There are no alternatives.
             if request.logprobs.is_some_and(|count| count > 0) {
@@ -364,20 +360,4 @@ fn most(tokens: u64, bound: Option<u64>, changes: &mut Changes) -> u64 {
         changes.clamped("max_tokens", near);
     }
     near
-}
-
-fn clamped(
-    value: Option<f64>,
-    least: f64,
-    most: f64,
-    field: &str,
-    changes: &mut Changes,
-) -> Option<f64> {
-    value.map(|value| {
-        let near = value.clamp(least, most);
-        if near != value {
-            changes.clamped(field, near);
-        }
-        near
-    })
 }

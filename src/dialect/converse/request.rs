@@ -130,20 +130,12 @@ fn inference<'a>(
     changes: &mut Changes,
 ) -> Inference<'a> {
     let within = |field: &str, value: Option<f64>, changes: &mut Changes| {
-        let value = value?;
-        let clamped = value.clamp(0.0, 1.0);
-        if clamped != value {
-            changes.clamped(field, clamped);
-        }
-        Some(clamped)
+        value.map(|value| changes.within(field, value, 0.0, 1.0))
     };
-    let max_tokens = request.max_tokens.map(|tokens| {
-        let clamped = tokens.clamp(1, max_output.unwrap_or(u64::MAX).clamp(1, i32::MAX as u64));
-        if clamped != tokens {
-            changes.clamped("max_tokens", clamped);
-        }
-        clamped
-    });
+    let most = max_output.unwrap_or(u64::MAX).clamp(1, i32::MAX as u64);
+    let max_tokens = request
+        .max_tokens
+        .map(|tokens| changes.within("max_tokens", tokens, 1, most));
     let stops = request.stop.iter().map(String::as_str);
     let mut inference = Inference {
         max_tokens,

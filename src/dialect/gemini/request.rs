@@ -304,35 +304,31 @@ fn generation<'a>(
     Ok(Generation {
         max_output_tokens: request.max_tokens.map(|tokens| {
             let most = upstream.max_output.unwrap_or(i32::MAX as u64).max(1);
-            clamped_count(tokens, 1, most, "max_tokens", changes)
+            changes.within("max_tokens", tokens, 1, most.max(1))
         }),
-        temperature: clamped(request.temperature, 0.0, 2.0, "temperature", changes),
-        top_p: clamped(request.top_p, 0.0, 1.0, "top_p", changes),
+        temperature: request
+            .temperature
+            .map(|value| changes.within("temperature", value, 0.0, 2.0)),
+        top_p: request
+            .top_p
+            .map(|value| changes.within("top_p", value, 0.0, 1.0)),
         top_k: request
             .top_k
-            .map(|k| clamped_count(k, 1, i32::MAX as u64, "top_k", changes)),
+            .map(|k| changes.within("top_k", k, 1, i32::MAX as u64)),
         stop_sequences: &request.stop[..request.stop.len().min(STOPS_MAX)],
         seed,
-        presence_penalty: clamped(
-            request.presence_penalty,
-            -2.0,
-            2.0,
-            "presence_penalty",
-            changes,
-        ),
-        frequency_penalty: clamped(
-            request.frequency_penalty,
-            -2.0,
-            2.0,
-            "frequency_penalty",
-            changes,
-        ),
+        presence_penalty: request
+            .presence_penalty
+            .map(|value| changes.within("presence_penalty", value, -2.0, 2.0)),
+        frequency_penalty: request
+            .frequency_penalty
+            .map(|value| changes.within("frequency_penalty", value, -2.0, 2.0)),
         candidate_count: candidates(request, model)?,
         response_logprobs: request.logprobs.map(|_| true),
         logprobs: request
             .logprobs
             .filter(|count| *count > 0)
-            .map(|count| clamped_count(count, 1, LOGPROBS_MAX, "top_logprobs", changes)),
+            .map(|count| changes.within("top_logprobs", count, 1, LOGPROBS_MAX)),
         response_mime_type: mime,
         response_json_schema: schema,
         response_modalities: modalities(request)?,
@@ -433,7 +429,7 @@ fn thinking(reasoning: &Reasoning, model: Gemini, changes: &mut Changes) -> Opti
                 Wanted::Dynamic => -1,
                 Wanted::Budget(0) | Wanted::Effort(Effort::None) if off => 0,
                 Wanted::Budget(tokens) => {
-                    clamped_count(tokens, least, most, "thinking.budget_tokens", changes) as i64
+                    changes.within("thinking.budget_tokens", tokens, least, most.max(least)) as i64
                 }
                 Wanted::Effort(effort) => {
                     let tokens = budget(effort).clamp(least, most);
@@ -524,28 +520,4 @@ fn leave_out(request: &Request, changes: &mut Changes) -> Result<(), Invalid> {
         }
     }
     Ok(())
-}
-
-fn clamped(
-    value: Option<f64>,
-    least: f64,
-    most: f64,
-    field: &str,
-    changes: &mut Changes,
-) -> Option<f64> {
-    value.map(|value| {
-        let near = value.clamp(least, most);
-        if near != value {
-            changes.clamped(field, near);
-        }
-        near
-    })
-}
-
-fn clamped_count(value: u64, least: u64, most: u64, field: &str, changes: &mut Changes) -> u64 {
-    let near = value.clamp(least, most.max(least));
-    if near != value {
-        changes.clamped(field, near);
-    }
-    near
 }

@@ -197,11 +197,7 @@ impl<'a, 'c> Settings<'a, 'c> {
     }
 
     fn clamp(&mut self, field: &str, value: f64) -> f64 {
-        let clamped = value.clamp(0.0, 1.0);
-        if clamped != value {
-            self.changes.clamped(field, clamped);
-        }
-        clamped
+        self.changes.within(field, value, 0.0, 1.0)
     }
 }
 

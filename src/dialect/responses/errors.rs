@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::failure::{Failure, FailureKind, Invalid};
+/// A refusal has the form that it has in chat.
+pub use super::super::chat::write_invalid;
+
+use super::super::failure::{Failure, FailureKind};
 
 /// The body of an error that came instead of an answer.
 pub fn write_error(failure: &Failure) -> Value {
@@ -16,16 +19,6 @@ pub fn write_error(failure: &Failure) -> Value {
         error["metadata"] = json!({"raw": raw});
     }
     json!({"error": error})
-}
-
-/// The body of a refusal: 400.
-pub fn write_invalid(invalid: &Invalid) -> Value {
-    json!({"error": {
-        "message": invalid.message,
-        "type": "invalid_request_error",
-        "param": invalid.param,
-        "code": invalid.code,
-    }})
 }
 
 /// The error inside a response that failed on its way. Clients know few words there, and act on these.
@@ -73,6 +66,7 @@ pub(super) fn code(failure: &Failure) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::failure::Invalid;
     use super::*;
 
     #[test]
