@@ -470,3 +470,8 @@ pub const CONVERSE_OPEN_BLOCKS_MAX: usize = 256;
 pub const AGGREGATE_METADATA_MAX: usize = 4096;
 /// Rows before models and user agents are not told apart either.
 pub const AGGREGATE_ROWS_MAX: usize = 8192;
+
+// --- the explaining trail of a log entry ---
+
+/// Decisions told of one request: a route visits some dozens of elements, and each may be tried a few times.
+pub const TRAIL_MAX: usize = 256;

@@ -109,6 +109,12 @@ pub(super) async fn attempt(
                     return Err(no_answer(&upstream, &error, &outgoing.origin).into());
                 }
                 bump(&thread.counters.replays, 1);
+                settle.decided("connection", "replayed", || {
+                    [
+                        ("reason", error.to_string().into()),
+                        ("origin", outgoing.origin.to_string().into()),
+                    ]
+                });
             }
             Err(Broken::Client(failure)) => return Err(failure),
         }

@@ -14,7 +14,7 @@ use crate::http::{Method, RequestHead, write};
 use crate::limits::{EVENT_ID_MAX, LOGGED_HEADER_MAX, LOGGED_PATH_MAX};
 use crate::meter::cost::{CustomCost, Extras, Money};
 use crate::meter::{Meter, Metered, Usage};
-use crate::record::{Id, Logged, PaidBy, Record, Timeline, bump};
+use crate::record::{Decision, Id, Input, Logged, PaidBy, Record, Timeline, bump};
 use crate::snapshot::LogSettings;
 
 /// Writes the record of one request when it is dropped.
@@ -104,6 +104,23 @@ impl<'a> Settle<'a> {
                 Paying::House => PaidBy::House,
                 Paying::Nobody => PaidBy::Nobody,
             };
+        }
+    }
+
+    /// Notes for the log what a rule decided. What it looked at is put together only where there is an entry to hold it.
+    pub fn decided<const N: usize>(
+        &mut self,
+        rule: &'static str,
+        outcome: &'static str,
+        inputs: impl FnOnce() -> [(&'static str, Input); N],
+    ) {
+        if let Some(log) = &mut self.record.log {
+            log.trail.push(Decision {
+                rule,
+                outcome,
+                at: self.timeline.began.elapsed(),
+                inputs: inputs().into(),
+            });
         }
     }
 

@@ -552,6 +552,7 @@ fn show(log: &Log) -> Value {
         "connection_reused": details.reused,
         "answered_model": details.answered_model,
         "changes": details.changes,
+        "trail": details.trail,
         "end": details.end,
         "error_code": details.code,
         "error": details.detail,

@@ -343,9 +343,11 @@ impl Gateway {
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let kilobytes: u64 = line
-            .expect("VmRSS")
+            .expect("RssAnon")
             .trim()
             .trim_end_matches(" kB")
             .parse()

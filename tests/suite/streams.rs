@@ -193,7 +193,7 @@ fn a_slow_client_slows_the_provider_and_memory_stays_flat() {
         };
         eventually("a provider that waits", settled);
         assert!(
-            gateway.memory() < before + (8 << 20),
+            gateway.memory() < before + (16 << 20),
             "{driver}: {} to {}",
             before,
             gateway.memory()

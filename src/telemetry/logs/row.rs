@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::redact::{redact, redact_text};
 use crate::limits::LOG_BODY_BYTES_MAX;
-use crate::record::{CapturedBody, End, Id, PaidBy, Record};
+use crate::record::{CapturedBody, End, Id, Logged, PaidBy, Record};
 use crate::snapshot::LogSettings;
 
 /// Bits of the column `flags`.
@@ -108,6 +108,9 @@ pub struct Details<'a> {
     /// Cached, written to a cache, reasoning and total tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<[u64; 4]>,
+    /// Which rules ran, each decision as an object.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trail: Vec<serde_json::Value>,
     /// Microseconds: total, own before, connect, DNS, TCP, TLS, provider, own after, stream.
     pub timings: [u64; 9],
 }
@@ -134,7 +137,7 @@ impl Row {
             Cow::Borrowed(_) => text,
             Cow::Owned(text) => text.into(),
         };
-        let details = details(&record, &log.paid_by);
+        let details = details(&record, &log);
         let rest = provider_path(&record.path, &gateway);
         let (request_type, model_type) = kind_of(rest);
         let mut flags = 0;
@@ -185,7 +188,7 @@ fn saturated(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn details(record: &Record, paid_by: &PaidBy) -> String {
+fn details(record: &Record, log: &Logged) -> String {
     let times = &record.timings;
     let micros = |duration: Duration| duration.as_micros() as u64;
     let details = Details {
@@ -205,7 +208,7 @@ fn details(record: &Record, paid_by: &PaidBy) -> String {
         reused: record.reused,
         answered_model: record.answered_model.as_deref().map(Cow::Borrowed),
         changes: record.changes.as_deref().map(Cow::Borrowed),
-        key_alias: match paid_by {
+        key_alias: match &log.paid_by {
             PaidBy::Stored(alias) => Some(Cow::Borrowed(alias)),
             _ => None,
         },
@@ -217,6 +220,12 @@ fn details(record: &Record, paid_by: &PaidBy) -> String {
                 usage.total,
             ]
         }),
+        trail: log
+            .trail
+            .decisions()
+            .iter()
+            .filter_map(|decision| serde_json::to_value(decision).ok())
+            .collect(),
         timings: [
             micros(times.total),
             micros(times.own_request),
@@ -324,7 +333,7 @@ fn kind_of(path: &str) -> (Option<&'static str>, Option<&'static str>) {
 mod tests {
     use super::*;
     use crate::meter::cost::Money;
-    use crate::record::{Captured, Ids, Logged};
+    use crate::record::{Captured, Decision, Ids};
     use bytes::Bytes;
     use quanta::Instant;
 
@@ -366,6 +375,28 @@ mod tests {
         ] {
             assert!(row_of(record, &settings).is_none());
         }
+    }
+
+    #[test]
+    fn the_trail_is_kept_in_its_order() {
+        let mut logged = Logged::default();
+        for (rule, outcome) in [("rate_limit", "admitted"), ("cache", "hit")] {
+            logged.trail.push(Decision {
+                rule,
+                outcome,
+                at: Duration::from_micros(7),
+                inputs: vec![("ttl_s", 60_u64.into())],
+            });
+        }
+        let record = Record {
+            log: Some(Box::new(logged)),
+            ..record()
+        };
+        let row = row_of(record, &LogSettings::default()).expect("a row");
+        let details: Details<'_> = serde_json::from_str(&row.details).expect("JSON");
+        assert_eq!(details.trail.len(), 2);
+        let hit = serde_json::json!({"rule": "cache", "outcome": "hit", "at_us": 7, "ttl_s": 60});
+        assert_eq!(details.trail[1], hit);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a finished request leaves behind: data only. The data thread fills it, the writer thread prints it.
 
+mod trail;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use quanta::Instant;
+
+pub use trail::{Decision, Input, Trail};
 
 use crate::limits::{CAPTURED_BYTES_MAX, CAPTURED_PIECES_MAX};
 use crate::meter::Usage;
@@ -126,6 +130,8 @@ pub struct Logged {
     pub custom_cost: bool,
     /// Whether bodies may be stored with it.
     pub with_payload: bool,
+    /// Which rules ran, and what they decided.
+    pub trail: Trail,
     /// The bodies, where they were kept.
     pub captured: Option<Captured>,
 }
