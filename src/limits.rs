@@ -454,6 +454,9 @@ pub const STREAM_PARTS_OPEN_MAX: usize = 256;
 pub const RESPONSE_HELD_MAX: usize = 24 << 20;
 /// Texts of one request for embeddings, as OpenAI bounds them; some providers take one in a call.
 pub const EMBEDDING_TEXTS_MAX: usize = 2048;
+/// Calls that are made at the same time for one request for embeddings, which may have two thousand texts: its provider counts them
+/// against the same limit as everybody's.
+pub const EMBEDDING_CALLS_AT_ONCE: usize = 4;
 /// Texts of one call of Cohere's embed.
 pub const COHERE_EMBED_TEXTS: usize = 96;
 /// Texts of one `batchEmbedContents`.

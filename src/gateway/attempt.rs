@@ -10,6 +10,7 @@ use bytes::Bytes;
 use quanta::Instant;
 
 use super::Thread;
+use super::caller::Caller;
 use super::error::GatewayError;
 use super::settle::Settle;
 use crate::http::{Method, RequestFraming, RequestHead, ResponseHead};
@@ -68,7 +69,7 @@ impl From<GatewayError> for Failure {
 pub(super) async fn attempt(
     thread: &Thread,
     settings: &Settings,
-    client: &mut Connection,
+    mut caller: Caller<'_>,
     head: &RequestHead,
     outgoing: &Outgoing,
     settle: &mut Settle<'_>,
@@ -84,7 +85,7 @@ pub(super) async fn attempt(
         settle.record.upstream = Some(upstream.transport().peer());
         let mut exchange = Exchange {
             settings,
-            client: &mut *client,
+            caller: caller.again(),
             head,
             outgoing,
             upstream: &mut upstream,
@@ -97,7 +98,7 @@ pub(super) async fn attempt(
                     head: answer.head,
                     upstream,
                     slot,
-                    sent: !answer.early && !client.body_pending(),
+                    sent: !answer.early && !caller.body_pending(),
                 });
             }
             Err(Broken::Upstream(error)) => {
@@ -230,7 +231,7 @@ enum Broken {
 /// One try on one connection.
 struct Exchange<'a> {
     settings: &'a Settings,
-    client: &'a mut Connection,
+    caller: Caller<'a>,
     head: &'a RequestHead,
     outgoing: &'a Outgoing,
     upstream: &'a mut Connection,
@@ -260,7 +261,7 @@ impl Exchange<'_> {
             let next = match again.is_empty() {
                 false => Up::Piece(again.remove(0)),
                 // The head does not wait for a body that is not here yet.
-                true if head.is_some() && self.client.body_pending() && !self.client.buffered() => {
+                true if head.is_some() && self.caller.body_pending() && !self.caller.buffered() => {
                     Up::Piece(Bytes::new())
                 }
                 true => self.next(settle, &mut waited).await?,
@@ -276,7 +277,7 @@ impl Exchange<'_> {
             if let Some(early) = self.write(head.take(), piece, settle).await? {
                 return Ok(self.answered(settle, early, true));
             }
-            if !self.client.body_pending() && again.is_empty() {
+            if !self.caller.body_pending() && again.is_empty() {
                 break;
             }
             rounds.next(waited).await;
@@ -306,16 +307,16 @@ impl Exchange<'_> {
 
     /// The next piece of the body, or an answer that comes before it.
     async fn next(&mut self, settle: &mut Settle<'_>, waited: &mut bool) -> Result<Up, Broken> {
-        if !self.client.body_pending() {
+        if !self.caller.body_pending() {
             return Ok(Up::End);
         }
         let patience = bounded(self.settings.clocks.client_body_idle, self.outgoing.until);
         let mut received = 0;
-        let (client, upstream, method) =
-            (&mut *self.client, &mut *self.upstream, self.head.method());
+        let (caller, upstream, method) =
+            (&mut self.caller, &mut *self.upstream, self.head.method());
         let next =
             poll_fn(
-                |cx| match client.poll_wire(cx, &mut |run| received += run.len() as u64) {
+                |cx| match caller.poll_wire(cx, &mut |run| received += run.len() as u64) {
                     Poll::Ready(Ok(Some(piece))) => Poll::Ready(Ok(Up::Piece(piece.freeze()))),
                     Poll::Ready(Ok(None)) => Poll::Ready(Ok(Up::End)),
                     Poll::Ready(Err(error)) => {
@@ -324,9 +325,7 @@ impl Exchange<'_> {
                     Poll::Pending => {
                         // The clock runs only where there is something to wait for.
                         if !std::mem::replace(waited, true) {
-                            client
-                                .transport()
-                                .arm_deadline(patience, OnExpiry::ShutRead);
+                            caller.arm_deadline(patience);
                         }
                         upstream.poll_response_head(cx, method).map(|head| {
                             head.map(|head| Up::Early(head.into()))
@@ -337,7 +336,7 @@ impl Exchange<'_> {
             )
             .await;
         if *waited {
-            self.client.transport().disarm_deadline();
+            self.caller.disarm_deadline();
         }
         settle.record.request_bytes += received;
         if settle.record.request_bytes > self.settings.body_max {
@@ -376,17 +375,17 @@ impl Exchange<'_> {
 
     /// Whether the client left while a connection was opened: what it asked for need not be paid then.
     async fn client_is_gone(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.client.poll_client_left(cx).is_ready())).await
+        poll_fn(|cx| Poll::Ready(self.caller.poll_left(cx).is_ready())).await
     }
 
     /// Waits for the answer's head and watches for a client that leaves.
     async fn wait(&mut self) -> Result<ResponseHead, Broken> {
-        let (client, upstream, method) =
-            (&mut *self.client, &mut *self.upstream, self.head.method());
+        let (caller, upstream, method) =
+            (&mut self.caller, &mut *self.upstream, self.head.method());
         poll_fn(|cx| match upstream.poll_response_head(cx, method) {
             Poll::Ready(result) => Poll::Ready(result.map_err(Broken::Upstream)),
-            Poll::Pending => client
-                .poll_client_left(cx)
+            Poll::Pending => caller
+                .poll_left(cx)
                 .map(|()| Err(Broken::Client(Failure::ClientGone(End::ClientLeft)))),
         })
         .await

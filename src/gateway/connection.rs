@@ -13,6 +13,7 @@ use quanta::Instant;
 use super::attempt::{Failure, Outgoing, attempt};
 use super::authenticate::authenticate;
 use super::body::{self, Whole};
+use super::caller::Caller;
 use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
 use super::outgoing::{self, Key, write_head};
@@ -493,7 +494,15 @@ async fn answer(
     if client.admit_body().await.is_err() {
         return Err(Failure::ClientGone(End::ClientLeft));
     }
-    let answer = attempt(thread, settings, client, head, &outgoing, settle).await?;
+    let answer = attempt(
+        thread,
+        settings,
+        Caller::Client(client),
+        head,
+        &outgoing,
+        settle,
+    )
+    .await?;
     Ok(Begun::Relaying(Relaying::begin(
         thread, head, answer, &outgoing, settle,
     )))

@@ -3,6 +3,7 @@
 mod attempt;
 mod authenticate;
 mod body;
+mod caller;
 mod connection;
 mod credential;
 mod error;
@@ -14,6 +15,7 @@ mod plan;
 mod relay;
 mod resolve;
 mod settle;
+mod together;
 mod translate;
 mod unified;
 

@@ -29,6 +29,8 @@ pub(super) struct Settle<'a> {
     custom_cost: Option<CustomCost>,
     /// Whether the body named the provider, so that the answer's head tells which it was.
     pub unified: bool,
+    /// Whether somebody else writes the record: this guard is of a part, or its request goes on without it.
+    silent: bool,
 }
 
 impl<'a> Settle<'a> {
@@ -74,7 +76,54 @@ impl<'a> Settle<'a> {
             event_id,
             custom_cost: None,
             unified: false,
+            silent: false,
         }
+    }
+
+    /// Of a call among several that are made for the same request. What it comes to counts once it is [added](Self::add).
+    pub fn apart(&self) -> Self {
+        let (id, client) = (self.record.id, self.record.client);
+        let record = Record {
+            provider: self.record.provider.clone(),
+            model: self.record.model.clone(),
+            ..Record::new(id, client)
+        };
+        Self {
+            thread: self.thread,
+            record: ManuallyDrop::new(record),
+            timeline: Timeline {
+                began: self.timeline.began,
+                ..Timeline::begin()
+            },
+            event_id: None,
+            custom_cost: self.custom_cost.clone(),
+            unified: self.unified,
+            silent: true,
+        }
+    }
+
+    /// Adds what a call among several came to. The answer is there when the last of theirs is.
+    pub fn add(&mut self, mut apart: Self) {
+        let (record, part) = (&mut self.record, &mut apart.record);
+        record.usage = match (record.usage, part.usage) {
+            (Some(before), Some(usage)) => Some(before.plus(usage)),
+            (before, usage) => usage.or(before),
+        };
+        record.cost = match (record.cost, part.cost) {
+            (Some(before), Some(cost)) => Some(before + cost),
+            (before, cost) => cost.or(before),
+        };
+        record.request_bytes += part.request_bytes;
+        record.response_bytes += part.response_bytes;
+        record.attempts = record.attempts.max(part.attempts);
+        record.reused = part.reused;
+        record.upstream = part.upstream.or(record.upstream);
+        record.translated = part.translated;
+        record.changes = part.changes.take().or(record.changes.take());
+        let answered = part.answered_model.take();
+        record.answered_model = answered.or(record.answered_model.take());
+        self.unified |= apart.unified;
+        self.timeline.add(&apart.timeline);
     }
 
     /// Decides whether a log entry is written (data plane 2.1, resolutions 28), and notes what it takes from the head.
@@ -214,6 +263,11 @@ impl<'a> Settle<'a> {
 
 impl Drop for Settle<'_> {
     fn drop(&mut self) {
+        if self.silent {
+            // SAFETY: the guard is being dropped, so that nothing looks at the record again.
+            unsafe { ManuallyDrop::drop(&mut self.record) };
+            return;
+        }
         let counters = &self.thread.counters;
         self.record.timings = self.timeline.timings(Instant::now());
         bump(&counters.running, u64::MAX);

@@ -313,6 +313,20 @@ impl Timeline {
         }
     }
 
+    /// Adds the moments of a call that was made beside others for the same request: it went up when the first of them did, and was
+    /// answered when the last of them was.
+    pub fn add(&mut self, other: &Self) {
+        self.connect = self.connect.max(other.connect);
+        self.dns = self.dns.max(other.dns);
+        self.tcp = self.tcp.max(other.tcp);
+        self.tls = self.tls.max(other.tls);
+        self.sent = match (self.sent, other.sent) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.answered = self.answered.max(other.answered);
+    }
+
     /// The parts up to `end`. What comes before the first missing moment is the gateway's.
     pub fn timings(&self, end: Instant) -> Timings {
         let sent = self.sent.unwrap_or(end);

@@ -8,14 +8,12 @@ mod kind;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::Poll;
 
 use quanta::Instant;
 
 use self::fetch::{FetchError, Fetched, Fetcher, Rules};
 use super::body::Share;
+use super::together::together;
 use super::{GatewayError, Thread};
 use crate::dialect::Dialect;
 use crate::dialect::failure::Invalid;
@@ -59,13 +57,14 @@ pub async fn inline<'a>(
         grow: &|bytes| share.borrow_mut().grow(bytes),
     };
     let mut fetched = HashMap::with_capacity(urls.len());
-    for batch in urls.chunks(MEDIA_AT_ONCE) {
-        let fetching = batch.iter().map(|(first, _)| fetcher.fetch(&first.url));
-        let found = together(fetching).await;
-        for ((first, uses), found) in batch.iter().zip(found) {
-            let found = found.map_err(|error| refused(first, error))?;
-            fetched.insert(first.url.as_str(), (found, *uses));
-        }
+    let fetching = urls.iter().map(|(first, _)| fetcher.fetch(&first.url));
+    let mut found = Vec::with_capacity(urls.len());
+    together(MEDIA_AT_ONCE, fetching, &mut found, Result::is_err).await;
+    for ((first, uses), found) in urls.iter().zip(found) {
+        // One that was not waited for comes beside one that failed.
+        let Some(found) = found else { continue };
+        let found = found.map_err(|error| refused(first, error))?;
+        fetched.insert(first.url.as_str(), (found, *uses));
     }
     for remote in &remote {
         let Some((found, uses)) = fetched.get_mut(remote.url.as_str()) else {
@@ -223,29 +222,6 @@ fn put(
         _ => {}
     }
     Ok(())
-}
-
-/// Waits for all of them at once; their answers come in their order.
-async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
-    let mut outputs: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
-    poll_fn(|cx| {
-        let mut pending = false;
-        for (future, output) in running.iter_mut().zip(&mut outputs) {
-            if output.is_none() {
-                match future.as_mut().poll(cx) {
-                    Poll::Ready(found) => *output = Some(found),
-                    Poll::Pending => pending = true,
-                }
-            }
-        }
-        match pending {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

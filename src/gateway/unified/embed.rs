@@ -1,15 +1,28 @@
 //! Embeddings: one request of the client's, and as many calls of the provider as it takes (spec: providers 18).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::pay::Means;
 use super::{Begun, Exchange, Refusal, Replied, Reply, unreadable, whole};
 use crate::dialect::embeddings::{self, Plan, UNSUPPORTED_ENDPOINT};
 use crate::dialect::exchange::{self, Handling, Sending};
-use crate::dialect::failure::{Failure, Invalid};
+use crate::dialect::failure::{self, Invalid};
 use crate::dialect::run::{self, KeySource};
 use crate::dialect::surface::{self, Way};
 use crate::dialect::{Upstream, json};
+use crate::gateway::attempt::Failure;
+use crate::gateway::caller::Caller;
 use crate::gateway::error::GatewayError;
+use crate::gateway::together::together;
+use crate::limits::EMBEDDING_CALLS_AT_ONCE;
+use crate::snapshot::ProviderEntry;
+
+/// Whether a provider made what it was asked for.
+fn is_success(read: &whole::Whole) -> bool {
+    (200..300).contains(&read.head.status())
+}
 
 /// Headers in which providers state the tokens of an answer whose body does not.
 const TOKEN_HEADERS: [&str; 2] = ["x-amzn-bedrock-input-token-count", "num_tokens"];
@@ -30,8 +43,9 @@ impl Exchange<'_, '_, '_> {
             Err(invalid) => return Err(invalid.into()),
         };
         let handling = Handling::of_embeddings(&way, !plan.is_untouched());
-        let (mut answers, mut more) = (Vec::with_capacity(plan.calls.len()), Vec::new());
-        for call in std::mem::take(&mut plan.calls) {
+        self.mint(&mut credential).await?;
+        let means = &credential.means;
+        let calls = std::mem::take(&mut plan.calls).into_iter().map(|call| {
             let path = match call.path.strip_prefix("v1/") {
                 Some(path) if credential.site.versioned => path,
                 _ => &call.path,
@@ -46,15 +60,53 @@ impl Exchange<'_, '_, '_> {
                 changes: plan.changes.clone(),
                 handling: handling.clone(),
             };
-            let sent = self.send(&entry, &way, &mut credential, &sending, false);
-            let (answer, outgoing) = sent.await?;
-            more.clear();
-            whole::write_kept_headers(&answer.head, &mut more);
-            let read = self.read(answer, &outgoing).await?;
-            if !(200..300).contains(&read.head.status()) {
-                let replied = Replied::of(&handling, &read, false);
-                return Ok(self.reply(replied, false, &read.head, more));
+            let (thread, settings, head) = (self.thread, self.settings, self.head);
+            let (admitted, dialect) = (self.admitted, self.dialect);
+            let (mut settle, entry) = (self.settle.apart(), &entry);
+            async move {
+                let mut exchange = Exchange {
+                    thread,
+                    settings,
+                    caller: Caller::Nobody,
+                    head,
+                    admitted,
+                    settle: &mut settle,
+                    dialect,
+                    run: false,
+                };
+                let read = exchange.one_call(entry, &way, means, &sending).await;
+                (settle, read)
             }
+        });
+        let mut called = Vec::new();
+        let all = together(
+            EMBEDDING_CALLS_AT_ONCE,
+            calls,
+            &mut called,
+            |(_, read)| !matches!(read, Ok(read) if is_success(read)),
+        );
+        let here = self.caller.unless_left(all).await;
+        let mut reads = Vec::with_capacity(called.len());
+        for (settle, read) in called.into_iter().flatten() {
+            // Also of those that were made before one failed, or before the client left.
+            self.settle.add(settle);
+            reads.push(read);
+        }
+        here?;
+        let (mut answers, mut more) = (Vec::with_capacity(reads.len()), Vec::new());
+        if let Some(failed) = reads
+            .iter()
+            .position(|read| !matches!(read, Ok(read) if is_success(read)))
+        {
+            let read = reads.swap_remove(failed)?;
+            whole::write_kept_headers(&read.head, &mut more);
+            let replied = Replied::of(&handling, &read, false);
+            return Ok(self.reply(replied, false, &read.head, more));
+        }
+        for read in reads {
+            let read = read?;
+            more.clear();
+            whole::write_kept_headers(&read.head, &mut more);
             let tokens = TOKEN_HEADERS.iter().find_map(|name| read.head.header(name));
             let tokens = tokens.and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
             if let Some(tokens) = tokens {
@@ -63,6 +115,17 @@ impl Exchange<'_, '_, '_> {
             answers.push(read.body);
         }
         self.merged(plan, answers, more, credential.source()).await
+    }
+
+    async fn one_call(
+        &mut self,
+        entry: &Arc<ProviderEntry>,
+        way: &Way,
+        means: &Means,
+        sending: &Sending,
+    ) -> Result<whole::Whole, Failure> {
+        let (answer, outgoing) = self.call(entry, way, means, sending, false).await?;
+        self.read(answer, &outgoing).await
     }
 
     async fn plan(&self, way: &Way, body: Bytes) -> Result<Result<Plan, Invalid>, GatewayError> {
@@ -94,7 +157,7 @@ impl Exchange<'_, '_, '_> {
                 true => run::with_key_source(merged, paid),
                 false => merged,
             };
-            Ok::<_, Failure>(told.to_string().into_bytes())
+            Ok::<_, failure::Failure>(told.to_string().into_bytes())
         };
         let reply = match self.aside(length, merge).await? {
             Ok(body) => Reply {

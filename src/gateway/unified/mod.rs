@@ -19,6 +19,7 @@ use self::whole::Whole;
 use super::attempt::{Answer, Failure, Outgoing, attempt};
 use super::authenticate::{Identity, authenticate};
 use super::body;
+use super::caller::Caller;
 use super::connection::request_timeout;
 use super::error::GatewayError;
 use super::relay::Relaying;
@@ -200,17 +201,17 @@ pub(super) async fn answer(
         let body = listing::models(head, admitted, settings);
         return Ok(Begun::Reply(Box::new(Reply::json(200, body))));
     }
+    let whole = body::whole(thread, settings, client, head, settle).await?;
     let mut exchange = Exchange {
         thread,
         settings,
-        client,
+        caller: Caller::Client(client),
         head,
         admitted,
         settle,
         dialect: endpoint.dialect(),
         run: false,
     };
-    let whole = exchange.body().await?;
     let body = whole.bytes.clone();
     let begun = match endpoint {
         Endpoint::CountTokens => exchange.count(body).await,
@@ -229,7 +230,7 @@ pub(super) async fn answer(
 struct Exchange<'e, 't, 's> {
     thread: &'t Thread,
     settings: &'e Settings,
-    client: &'e mut Connection,
+    caller: Caller<'e>,
     head: &'e RequestHead,
     admitted: &'e Admitted,
     settle: &'e mut Settle<'s>,
@@ -270,18 +271,6 @@ impl<'t> Exchange<'_, 't, '_> {
         let paid = credential.source();
         self.take(answer, &outgoing, &sending.handling, false, paid)
             .await
-    }
-
-    /// Phase 5: the body is read whole.
-    async fn body(&mut self) -> Result<body::Whole<'t>, Failure> {
-        body::whole(
-            self.thread,
-            self.settings,
-            self.client,
-            self.head,
-            self.settle,
-        )
-        .await
     }
 
     /// The provider that a model's prefix names, and the rest of the name (providers 1.1).
@@ -338,7 +327,8 @@ impl<'t> Exchange<'_, 't, '_> {
         let read = move || exchange::read(dialect, &body, seed);
         let (mut request, terms) = self.aside(length, read).await??;
         let takes = |kind: &PartKind, url: &str| exchange::takes_url(&way, kind, url);
-        let kept = media::inline(self.thread, self.settings, &mut request, takes).await?;
+        let fetch = media::inline(self.thread, self.settings, &mut request, takes);
+        let kept = self.caller.unless_left(fetch).await??;
         let write = move || exchange::write(request, terms, &way, &betas);
         Ok((self.aside(length, write).await??, Some(kept)))
     }
@@ -389,13 +379,13 @@ impl<'t> Exchange<'_, 't, '_> {
         sending: &Sending,
         stream: bool,
     ) -> Result<(Answer, Outgoing), Failure> {
-        self.settle.unified = true;
-        if !sending.changes.is_empty() {
-            self.settle.record.changes = Some(sending.changes.to_string().into());
-        }
-        self.settle.record.translated = sending.handling.is_translated();
-        // Of each call by itself: it decides about a replay.
-        self.settle.record.attempts = 0;
+        self.mint(credential).await?;
+        self.call(entry, way, &credential.means, sending, stream)
+            .await
+    }
+
+    /// Gets the token of an account that pays with one.
+    async fn mint(&mut self, credential: &mut Credential) -> Result<(), Failure> {
         let now = self.settle.record.began / 1000;
         credential.means = match std::mem::replace(&mut credential.means, Means::Nothing) {
             Means::Google(account, kept_under) => {
@@ -404,6 +394,25 @@ impl<'t> Exchange<'_, 't, '_> {
             }
             means => means,
         };
+        Ok(())
+    }
+
+    /// One call of a provider's.
+    async fn call(
+        &mut self,
+        entry: &Arc<ProviderEntry>,
+        way: &Way,
+        means: &Means,
+        sending: &Sending,
+        stream: bool,
+    ) -> Result<(Answer, Outgoing), Failure> {
+        self.settle.unified = true;
+        if !sending.changes.is_empty() {
+            self.settle.record.changes = Some(sending.changes.to_string().into());
+        }
+        self.settle.record.translated = sending.handling.is_translated();
+        // Of each call by itself: it decides about a replay.
+        self.settle.record.attempts = 0;
         let target = entry
             .provider
             .target(&self.admitted.account, &way.rest, way.query.as_deref())
@@ -419,10 +428,10 @@ impl<'t> Exchange<'_, 't, '_> {
             headers: &sending.headers,
             body: &sending.body,
             tokens: &self.admitted.tokens,
-            now,
+            now: self.settle.record.began / 1000,
         };
         let head = upward
-            .write(&credential.means)
+            .write(means)
             .ok_or_else(|| GatewayError::no_provider("The path names no service and region"))?;
         let total = self.settings.clocks.total;
         let clock = self.settings.clocks.response_head;
@@ -437,7 +446,7 @@ impl<'t> Exchange<'_, 't, '_> {
         let answer = attempt(
             self.thread,
             self.settings,
-            self.client,
+            self.caller.again(),
             self.head,
             &outgoing,
             self.settle,
@@ -486,7 +495,7 @@ impl<'t> Exchange<'_, 't, '_> {
 
     async fn read(&mut self, answer: Answer, outgoing: &Outgoing) -> Result<Whole, Failure> {
         let (settings, until) = (self.settings, outgoing.until);
-        whole::read(settings, self.client, answer, until, self.settle).await
+        whole::read(settings, &mut self.caller, answer, until, self.settle).await
     }
 
     /// A whole answer for the client; `answered` is the provider's head, and `more` what of it goes down.

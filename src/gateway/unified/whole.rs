@@ -8,6 +8,7 @@ use quanta::Instant;
 
 use crate::gateway::Thread;
 use crate::gateway::attempt::{Answer, Failure, bounded};
+use crate::gateway::caller::Caller;
 use crate::gateway::error::GatewayError;
 use crate::gateway::relay::After;
 use crate::gateway::settle::Settle;
@@ -106,7 +107,7 @@ pub(super) struct Whole {
 /// Reads an answer to its end and puts the upstream connection back. Watches for a client that leaves meanwhile.
 pub(super) async fn read(
     settings: &Settings,
-    client: &mut Connection,
+    caller: &mut Caller<'_>,
     answer: Answer,
     until: Option<Instant>,
     settle: &mut Settle<'_>,
@@ -122,7 +123,7 @@ pub(super) async fn read(
     let mut body = Vec::new();
     let read = loop {
         let idle = bounded(settings.clocks.stream_idle, until);
-        match next(client, &mut upstream, idle).await {
+        match next(caller, &mut upstream, idle).await {
             Ok(Some(piece)) => {
                 settle.record.response_bytes += piece.len() as u64;
                 meter.feed(&piece);
@@ -151,7 +152,7 @@ pub(super) async fn read(
 }
 
 async fn next(
-    client: &mut Connection,
+    caller: &mut Caller<'_>,
     upstream: &mut Connection,
     idle: std::time::Duration,
 ) -> Result<Option<Bytes>, Failure> {
@@ -162,7 +163,7 @@ async fn next(
             if !std::mem::replace(&mut waited, true) {
                 upstream.transport().arm_deadline(idle, OnExpiry::ShutBoth);
             }
-            let left = client.poll_client_left(cx);
+            let left = caller.poll_left(cx);
             left.map(|()| Err(Failure::ClientGone(End::ClientLeft)))
         }
     })
