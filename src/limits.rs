@@ -478,3 +478,55 @@ pub const AGGREGATE_ROWS_MAX: usize = 8192;
 
 /// Decisions told of one request: a route visits some dozens of elements, and each may be tried a few times.
 pub const TRAIL_MAX: usize = 256;
+// --- cache ---
+
+/// Bytes of a request that may be answered from the cache, and of an answer that is stored (data plane 4).
+pub const CACHED_BODY_MAX: usize = 25 << 20;
+/// Bytes of the lines of a stored answer's head, of which only a few are kept.
+pub const CACHED_LINES_MAX: usize = 8 << 10;
+/// Bytes of what is told of a stored answer in logs: names and numbers.
+pub const CACHED_TOLD_MAX: usize = 8 << 10;
+/// First piece in which an answer of unknown length is gathered.
+pub const CACHED_PIECE_MIN: usize = 4 << 10;
+/// Largest piece in which an answer is gathered: one write of a hit, and copied once more at the most at its end.
+pub const CACHED_PIECE_MAX: usize = 256 << 10;
+/// Bytes of all answers that are being gathered: ten of the largest.
+pub const CACHE_FILLING_BYTES_MAX: usize = 256 << 20;
+/// Shards of the cache: with so many, two of sixteen threads seldom meet.
+pub const CACHE_SHARDS: usize = 64;
+/// Bytes of a shard, below which there are fewer of them.
+pub const CACHE_SHARD_BYTES_MIN: usize = 1 << 20;
+/// Part of the cache that one answer may take.
+pub const CACHE_ANSWER_SHARE: usize = 4;
+/// Bytes of memory for each of which a shard reserves one place, so that it seldom has to grow while requests wait.
+pub const CACHE_RESERVED_BYTES: usize = 8 << 10;
+/// Places that a shard reserves at the most.
+pub const CACHE_RESERVED_MAX: usize = 4096;
+/// Answers that one insertion lets go: some 200 us of a data thread.
+pub const CACHE_EVICTIONS_MAX: usize = 1024;
+/// Answers that one eviction spares because they were used.
+pub const CACHE_PASSES_MAX: usize = 64;
+/// Answers let go that each shard remembers.
+pub const CACHE_GHOSTS_MAX: usize = 65_536;
+/// Shards of the index of stored answers on disk: growing one takes less than a millisecond.
+pub const CACHE_DISK_SHARDS: usize = 256;
+/// Stored answers on disk: each takes some hundred bytes of memory.
+pub const CACHE_DISK_ANSWERS_MAX: usize = 2 << 20;
+/// Files that share the room on disk, of which the oldest goes whole.
+pub const CACHE_FILES: u64 = 16;
+/// Bytes of one file of stored answers.
+pub const CACHE_FILE_BYTES_MAX: u64 = 1 << 30;
+/// Reads and writes that may wait for the disk.
+pub const CACHE_DISK_QUEUE_MAX: usize = 4096;
+/// Bytes of answers that may wait to be written.
+pub const CACHE_DISK_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes written to a file at once.
+pub const CACHE_DISK_BUFFER: usize = 256 << 10;
+/// How long a written answer waits in that buffer.
+pub const CACHE_DISK_FLUSH: Duration = Duration::from_millis(100);
+/// How long a disk that failed is not written to.
+pub const CACHE_DISK_REST: Duration = Duration::from_secs(10);
+/// How long a start waits until it is known what the files of stored answers hold; the rest is learnt later.
+pub const CACHE_LOAD_WAIT: Duration = Duration::from_secs(3);
+/// How long the end of the program waits until stored answers are written.
+pub const CACHE_STOP_WAIT: Duration = Duration::from_secs(5);

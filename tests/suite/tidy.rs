@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 12] = [
     &["net"],
     &["providers", "route", "meter"],
     &["dialect"],
-    &["config", "record", "access", "aggregate"],
+    &["config", "record", "access", "aggregate", "tables"],
     &["seal"],
     &["snapshot"],
     &["gateway", "sim", "load", "telemetry", "store"],
