@@ -9,7 +9,7 @@
 //! | [`http`] | sans-I/O HTTP/1.1: heads, framing, chunks, server-sent events, AWS event streams, the PROXY protocol |
 //! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay |
 //! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, AWS signatures, Google tokens, which headers cross |
-//! | [`route`] | dynamic routes: the graph and its conditions, as data |
+//! | [`route`] | dynamic routes: the graph, its conditions, and the walk of a request through it |
 //! | [`meter`] | token usage, read beside a relayed answer of any dialect |
 //! | [`dialect`] | chat, messages, responses, gemini, converse, cohere: each to and from one neutral form; `exchange` goes between two of them |
 //! | [`config`] | flags, environment, `ringgate.toml` and defaults, parsed into types without invalid values |

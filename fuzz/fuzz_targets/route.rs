@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringgate::route::{Condition, Field, FieldValue, Graph, Kind};
+use ringgate::route::{Field, FieldValue, Graph, Request, Step, Walk};
 use serde_json::{Value, json};
 
 /// Elements made of bytes, eight for each: random text is seldom a route.
@@ -36,55 +36,46 @@ fn elements(bytes: &[u8], extra: &Value) -> Value {
     std::iter::once(start).chain(made).chain([end]).collect()
 }
 
-fn decide(condition: &Condition, document: &Value) -> bool {
-    let value = |field: &Field| match field {
-        Field::Body(names) => FieldValue::find(document, names),
-        Field::Metadata(_) => Some(FieldValue::from(document)),
-        Field::Header(_) => document.as_str().map(FieldValue::Text),
-    };
-    let holds = condition.matches(&value);
-    assert_eq!(
-        !holds,
-        Condition::Not(Box::new(condition.clone())).matches(&value)
-    );
-    holds
+struct Made<'m> {
+    document: &'m Value,
+    draws: std::cell::RefCell<std::slice::Iter<'m, u8>>,
 }
 
-fn walk(graph: &Graph, draws: &[u8], document: &Value) {
-    let mut index = graph.start();
-    for step in 0..graph.elements().len() {
-        let draw = draws.get(step).copied().unwrap_or_default();
-        let way_on = |success, fallback: Option<_>| {
-            if draw.is_multiple_of(2) {
-                Some(success)
-            } else {
-                fallback
-            }
-        };
-        let next = match &graph.element(index).kind {
-            Kind::Start { next } => Some(*next),
-            Kind::Conditional {
-                condition,
-                holds,
-                fails,
-            } => Some(if decide(condition, document) {
-                *holds
-            } else {
-                *fails
-            }),
-            Kind::Percentage(split) => Some(split.target(u64::from(draw) * (u64::MAX / 255))),
-            Kind::Rate {
-                success, fallback, ..
-            }
-            | Kind::Model {
-                success, fallback, ..
-            } => way_on(*success, *fallback),
-            Kind::End => None,
-        };
-        match next {
-            Some(next) => index = next,
-            None => return,
+impl Made<'_> {
+    fn next(&self) -> u8 {
+        self.draws.borrow_mut().next().copied().unwrap_or_default()
+    }
+}
+
+impl Request for Made<'_> {
+    fn field(&self, field: &Field) -> Option<FieldValue<'_>> {
+        match field {
+            Field::Body(names) => FieldValue::find(self.document, names),
+            Field::Metadata(_) => Some(FieldValue::from(self.document)),
+            Field::Header(_) => self.document.as_str().map(FieldValue::Text),
         }
+    }
+
+    fn draw(&self) -> u64 {
+        u64::from(self.next()) * (u64::MAX / 255)
+    }
+}
+
+/// Whatever is drawn and whatever models and limits say, a walk ends and can be told.
+fn walk(graph: &Graph, request: &Made<'_>) {
+    let mut walk = Walk::new(graph);
+    let mut step = walk.begin(graph, request);
+    for _ in 0..graph.elements().len() {
+        let says = request.next().is_multiple_of(2);
+        step = match step {
+            Step::Count(_) => walk.counted(says, graph, request),
+            Step::Ask(_) => walk.asked(says, graph, request),
+            Step::End(_) => {
+                let trail = walk.trail(graph, request);
+                assert!(trail.len() >= 2 && trail.len() <= graph.elements().len());
+                return;
+            }
+        };
     }
     panic!("a path without an end");
 }
@@ -102,7 +93,11 @@ fuzz_target!(|input: (bool, &[u8], &str)| {
     match Graph::parse(&elements) {
         Ok(graph) => {
             assert_eq!(Graph::parse(&graph.to_elements()).as_ref(), Ok(&graph));
-            walk(&graph, bytes, &value);
+            let request = Made {
+                document: &value,
+                draws: std::cell::RefCell::new(bytes.iter()),
+            };
+            walk(&graph, &request);
         }
         Err(errors) => {
             assert!(!errors.is_empty());

@@ -104,6 +104,17 @@ impl Condition {
         }
     }
 
+    /// Shows each field that it may look at, as often as it is named.
+    pub fn visit_fields<'c>(&'c self, visit: &mut impl FnMut(&'c Field)) {
+        match self {
+            Self::All(conditions) | Self::Any(conditions) => {
+                conditions.iter().for_each(|each| each.visit_fields(visit));
+            }
+            Self::Not(condition) => condition.visit_fields(visit),
+            Self::Test(field, _) => visit(field),
+        }
+    }
+
     /// Reads a condition; what is wrong goes into `report`.
     pub(super) fn parse(value: &Value, report: &mut Report) -> Option<Self> {
         let left = Some(ROUTE_CONDITION_SIZE_MAX);
@@ -185,6 +196,16 @@ impl Field {
             }
             "headers" if is_token(rest) => Ok(Self::Header(rest.to_ascii_lowercase().into())),
             _ => Err(unknown()),
+        }
+    }
+}
+
+impl std::fmt::Display for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Metadata(key) => write!(f, "metadata.{key}"),
+            Self::Body(names) => write!(f, "body.{}", names.join(".")),
+            Self::Header(name) => write!(f, "headers.{name}"),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod condition;
 mod parse;
 mod report;
+mod walk;
 
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use serde_json::{Map, Value};
 
 pub use condition::{Condition, Field, FieldValue, Number, Scalar, Test};
 pub use report::RouteError;
+pub use walk::{Ask, Count, End, Request, Step, Walk};
 
 /// A route whose every path ends: from each element there is a way on, none leads back, and only `end` has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
     elements: Box<[Element]>,
     start: Index,
+    /// For each element, whether a way from it asks a model.
+    asks: Box<[bool]>,
     /// The elements as the API answers them, in the order given.
     document: Box<[Map<String, Value>]>,
 }
@@ -156,6 +160,25 @@ impl Graph {
         &self.elements
     }
 
+    /// Whether a way from an element, or it, asks a model.
+    fn asks_from(&self, index: Index) -> bool {
+        self.asks[usize::from(index.0)]
+    }
+
+    /// Whether it looks into bodies.
+    pub fn reads_body(&self) -> bool {
+        let is_body = |field: &Field| matches!(field, Field::Body(_));
+        self.elements.iter().any(|element| match &element.kind {
+            Kind::Conditional { condition, .. } => {
+                let mut found = false;
+                condition.visit_fields(&mut |field| found |= is_body(field));
+                found
+            }
+            Kind::Rate { rate, .. } => is_body(&rate.key),
+            _ => false,
+        })
+    }
+
     /// The providers that model elements name, as often as they do.
     pub fn providers(&self) -> impl Iterator<Item = &str> {
         self.elements
@@ -167,17 +190,40 @@ impl Graph {
     }
 }
 
+impl Kind {
+    /// As the API calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "start",
+            Self::Conditional { .. } => "conditional",
+            Self::Percentage(_) => "percentage",
+            Self::Rate { .. } => "rate",
+            Self::Model { .. } => "model",
+            Self::End => "end",
+        }
+    }
+}
+
 impl Split {
     /// What all shares add up to.
     const WHOLE: u16 = 10_000;
 
     /// Where a request goes whose dice show `random`, any number being as likely as the others.
     pub fn target(&self, random: u64) -> Index {
-        let mut point = ((u128::from(random) * u128::from(Self::WHOLE)) >> 64) as u16;
+        self.share(Self::point(random)).target
+    }
+
+    /// The hundredth of a percent that dice show.
+    fn point(random: u64) -> u16 {
+        ((u128::from(random) * u128::from(Self::WHOLE)) >> 64) as u16
+    }
+
+    /// The share in which a point lies.
+    fn share(&self, mut point: u16) -> &Share {
         for share in &self.0 {
             match point.checked_sub(share.size) {
                 Some(rest) => point = rest,
-                None => return share.target,
+                None => return share,
             }
         }
         unreachable!("shares add up to a whole, and the point lies within it")

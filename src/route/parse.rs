@@ -62,7 +62,7 @@ impl<'e> Parser<'e, '_> {
         parser.report.leave_element();
         let start = parser.start(list);
         let drafts = drafts.into_iter().collect::<Option<Vec<Draft>>>()?;
-        Walk::check(&drafts, start?, parser.report)?;
+        let asks = Paths::check(&drafts, start?, parser.report)?;
         let (elements, document) = drafts
             .into_iter()
             .map(|draft| (draft.element, draft.written))
@@ -70,6 +70,7 @@ impl<'e> Parser<'e, '_> {
         Some(Graph {
             elements: elements.into(),
             start: start?,
+            asks,
             document: document.into(),
         })
     }
@@ -460,59 +461,71 @@ fn share(text: &str) -> Option<u16> {
     (hundredths <= Split::WHOLE).then_some(hundredths)
 }
 
-/// Walks every path once: none may lead back, none may be too long.
-struct Walk<'d> {
+/// Looks at every path once: none may lead back, none may be too long.
+struct Paths<'d> {
     drafts: &'d [Draft],
-    /// For each element, how many elements the longest path from it has; `None` where nothing has come by yet.
-    lengths: Vec<Option<usize>>,
-    /// From where the walk began to where it stands.
+    /// For each element, what is known of the paths from it; `None` where nothing has come by yet.
+    ahead: Vec<Option<Ahead>>,
+    /// From where it began to where it stands.
     way: Vec<usize>,
 }
 
-impl<'d> Walk<'d> {
-    fn check(drafts: &'d [Draft], start: Index, report: &mut Report) -> Option<()> {
-        let lengths = vec![None; drafts.len()];
+/// What lies ahead of an element, itself included.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// How many elements the longest path has.
+    length: usize,
+    /// Whether a path asks a model.
+    asks: bool,
+}
+
+impl<'d> Paths<'d> {
+    /// For each element, whether a path from it asks a model.
+    fn check(drafts: &'d [Draft], start: Index, report: &mut Report) -> Option<Box<[bool]>> {
+        let ahead = vec![None; drafts.len()];
         let way = Vec::new();
-        let mut walk = Self {
-            drafts,
-            lengths,
-            way,
-        };
-        let longest = walk.from(usize::from(start.0)).and_then(|length| {
+        let mut paths = Self { drafts, ahead, way };
+        let longest = paths.from(usize::from(start.0)).and_then(|ahead| {
             // What no request reaches is stored with the rest and must be as sound.
-            (0..drafts.len()).try_for_each(|at| walk.from(at).map(drop))?;
-            Ok(length)
+            let all = (0..drafts.len()).map(|at| paths.from(at).map(|ahead| ahead.asks));
+            Ok((ahead.length, all.collect::<Result<_, _>>()?))
         });
         match longest {
-            Ok(length) if length <= ROUTE_DEPTH_MAX => Some(()),
-            Ok(length) => report.wrong(format!(
+            Ok((length, asks)) if length <= ROUTE_DEPTH_MAX => Some(asks),
+            Ok((length, _)) => report.wrong(format!(
                 "the longest path has {length} elements; {ROUTE_DEPTH_MAX} is the most"
             )),
             Err((at, exit)) => {
-                let message = walk.describe(&exit);
+                let message = paths.describe(&exit);
                 report.enter_element(at, Some(&drafts[at].element.id));
                 report.wrong_at(&["outputs", &exit.name], message)
             }
         }
     }
 
-    /// The length of the longest path from an element, or the output that closes a loop.
-    fn from(&mut self, at: usize) -> Result<usize, (usize, Exit)> {
-        if let Some(length) = self.lengths[at] {
-            return Ok(length);
+    /// What lies ahead of an element, or the output that closes a loop.
+    fn from(&mut self, at: usize) -> Result<Ahead, (usize, Exit)> {
+        if let Some(ahead) = self.ahead[at] {
+            return Ok(ahead);
         }
         self.way.push(at);
-        let mut longest = 0;
+        let mut longest = Ahead {
+            length: 0,
+            asks: matches!(self.drafts[at].element.kind, Kind::Model { .. }),
+        };
         for exit in &self.drafts[at].exits {
             let target = usize::from(exit.target.0);
             if self.way.contains(&target) {
                 return Err((at, exit.clone()));
             }
-            longest = longest.max(self.from(target)?);
+            let ahead = self.from(target)?;
+            longest.length = longest.length.max(ahead.length);
+            longest.asks |= ahead.asks;
         }
         self.way.pop();
-        self.lengths[at] = Some(longest + 1);
-        Ok(longest + 1)
+        longest.length += 1;
+        self.ahead[at] = Some(longest);
+        Ok(longest)
     }
 
     /// The loop that an output closes, from its first element around to it again.

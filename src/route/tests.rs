@@ -10,7 +10,7 @@ use crate::limits::{
 };
 
 /// The documented example.
-fn support() -> Value {
+pub(super) fn support() -> Value {
     json!([
         {"id": "s", "type": "start", "outputs": {"next": {"elementId": "c"}}},
         {"id": "c", "type": "conditional", "properties": {"conditions": {"metadata.plan": {"$eq": "free"}}},
@@ -29,11 +29,11 @@ fn support() -> Value {
     ])
 }
 
-fn start(next: &str) -> Value {
+pub(super) fn start(next: &str) -> Value {
     json!({"id": "s", "type": "start", "outputs": {"next": {"elementId": next}}})
 }
 
-fn end() -> Value {
+pub(super) fn end() -> Value {
     json!({"id": "e", "type": "end", "outputs": {}})
 }
 
@@ -934,7 +934,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// A route whose outputs lead forward, with here and there something broken in it.
-fn any_route() -> impl Strategy<Value = Value> {
+pub(super) fn any_route() -> impl Strategy<Value = Value> {
     let element = (0..5u8, any::<[u8; 3]>(), any_json(), any::<bool>());
     (prop::collection::vec(element, 0..12), 0..8u8).prop_map(|(elements, broken)| {
         let last = elements.len() + 1;

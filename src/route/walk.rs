@@ -1,0 +1,371 @@
+//! A request's way through a route. The walk decides what it can and asks for the rest: whether a limit is reached, whether a
+//! model answers.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+
+use super::report::shown;
+use super::{
+    Allowance, Element, Field, FieldValue, Graph, Index, Kind, Model, Number, Rate, Split,
+};
+use crate::limits::{ROUTE_BUCKET_MAX, ROUTE_DEPTH_MAX};
+
+/// What a walk needs to know of its request. The fields do not change on the way.
+pub trait Request {
+    /// The value of a field; `None` where the request lacks it.
+    fn field(&self, field: &Field) -> Option<FieldValue<'_>>;
+
+    /// A new random number each time, any being as likely as the others.
+    fn draw(&self) -> u64;
+}
+
+/// A request on its way. Every call names the graph that it began with.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    at: Index,
+    /// Models asked so far.
+    asked: u8,
+    /// The last model that answered.
+    answered: Option<Index>,
+    /// The last limit that was reached.
+    reached: Option<Index>,
+    visits: SmallVec<[Visit; 8]>,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step<'g> {
+    /// To count the request, or to look what was spent; then [`Walk::counted`].
+    Count(Count<'g>),
+    /// To ask a model; then [`Walk::asked`].
+    Ask(Ask<'g>),
+    /// Nothing more.
+    End(End<'g>),
+}
+
+/// A rate element's question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Count<'g> {
+    /// The element's id.
+    pub id: &'g str,
+    /// What is allowed.
+    pub rate: &'g Rate,
+    /// The value of its key, which tells the request's bucket; `None`: the bucket of all that lack the key.
+    pub bucket: Option<Box<str>>,
+}
+
+/// A model element's question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask<'g> {
+    /// The element's id.
+    pub id: &'g str,
+    /// Which model, and how patiently.
+    pub model: &'g Model,
+    /// How many were asked before: `cf-aig-step`.
+    pub number: u8,
+    /// Whether there may be another one where it fails.
+    pub has_others: bool,
+}
+
+/// What comes of a route.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End<'g> {
+    /// The answer of the model that answered last.
+    Answer(&'g Element),
+    /// Models were asked and none answered: the last failure.
+    Failure,
+    /// No model was asked, as this limit was reached.
+    Limit(&'g Rate),
+    /// No model was asked at all.
+    Nothing,
+}
+
+/// An element that was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Visit {
+    element: Index,
+    passed: Passed,
+}
+
+/// How it was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    Through,
+    Tested(bool),
+    /// The point drawn, in hundredths of a percent.
+    Drawn(u16),
+    Counted(bool),
+    Asked(u8, bool),
+}
+
+impl Walk {
+    /// Stands at the route's start.
+    pub fn new(graph: &Graph) -> Self {
+        Self {
+            at: graph.start(),
+            asked: 0,
+            answered: None,
+            reached: None,
+            visits: SmallVec::new(),
+        }
+    }
+
+    /// Sets out.
+    pub fn begin<'g>(&mut self, graph: &'g Graph, request: &impl Request) -> Step<'g> {
+        debug_assert!(self.visits.is_empty(), "a walk begins once");
+        self.go_on(graph, request)
+    }
+
+    /// Goes on from a rate element; `within` is whether its limit allowed the request.
+    pub fn counted<'g>(
+        &mut self,
+        within: bool,
+        graph: &'g Graph,
+        request: &impl Request,
+    ) -> Step<'g> {
+        let Kind::Rate {
+            success, fallback, ..
+        } = graph.element(self.at).kind
+        else {
+            unreachable!("the walk stands at a rate element");
+        };
+        self.visit(Passed::Counted(within));
+        let next = match within {
+            true => Some(success),
+            false => {
+                self.reached = Some(self.at);
+                fallback
+            }
+        };
+        self.leave(next, graph, request)
+    }
+
+    /// Goes on from a model element; `answers` is whether the model began to answer.
+    pub fn asked<'g>(
+        &mut self,
+        answers: bool,
+        graph: &'g Graph,
+        request: &impl Request,
+    ) -> Step<'g> {
+        let Kind::Model {
+            success, fallback, ..
+        } = graph.element(self.at).kind
+        else {
+            unreachable!("the walk stands at a model element");
+        };
+        self.visit(Passed::Asked(self.asked, answers));
+        self.asked += 1;
+        let next = match answers {
+            true => {
+                self.answered = Some(self.at);
+                Some(success)
+            }
+            false => fallback,
+        };
+        self.leave(next, graph, request)
+    }
+
+    /// What was passed so far, in order: each element with what it looked at, how it decided and where that led.
+    pub fn trail(&self, graph: &Graph, request: &impl Request) -> Vec<Value> {
+        let after = self.visits.iter().skip(1).map(|visit| visit.element);
+        let after = after.chain([self.at]).map(Some);
+        let entries = self.visits.iter().zip(after);
+        entries
+            .map(|(visit, next)| {
+                let next = next.filter(|next| *next != visit.element);
+                visit.told(graph, next, request)
+            })
+            .collect()
+    }
+
+    fn leave<'g>(
+        &mut self,
+        next: Option<Index>,
+        graph: &'g Graph,
+        request: &impl Request,
+    ) -> Step<'g> {
+        match next {
+            Some(next) => {
+                self.at = next;
+                self.go_on(graph, request)
+            }
+            None => Step::End(self.end(graph)),
+        }
+    }
+
+    /// Passes what needs no answer.
+    fn go_on<'g>(&mut self, graph: &'g Graph, request: &impl Request) -> Step<'g> {
+        loop {
+            // No path of a sound graph is longer.
+            assert!(self.visits.len() < ROUTE_DEPTH_MAX, "a route leads back");
+            let element = graph.element(self.at);
+            let (passed, next) = match &element.kind {
+                Kind::Start { next } => (Passed::Through, *next),
+                Kind::Conditional {
+                    condition,
+                    holds,
+                    fails,
+                } => match condition.matches(&|field: &Field| request.field(field)) {
+                    true => (Passed::Tested(true), *holds),
+                    false => (Passed::Tested(false), *fails),
+                },
+                Kind::Percentage(split) => {
+                    let point = Split::point(request.draw());
+                    (Passed::Drawn(point), split.share(point).target)
+                }
+                Kind::Rate { rate, .. } => {
+                    return Step::Count(Count {
+                        id: &element.id,
+                        rate,
+                        bucket: request.field(&rate.key).and_then(bucket),
+                    });
+                }
+                Kind::Model {
+                    model, fallback, ..
+                } => {
+                    return Step::Ask(Ask {
+                        id: &element.id,
+                        model,
+                        number: self.asked,
+                        has_others: fallback.is_some_and(|next| graph.asks_from(next)),
+                    });
+                }
+                Kind::End => {
+                    self.visit(Passed::Through);
+                    return Step::End(self.end(graph));
+                }
+            };
+            self.visit(passed);
+            self.at = next;
+        }
+    }
+
+    fn end<'g>(&self, graph: &'g Graph) -> End<'g> {
+        match (
+            self.answered,
+            self.reached.map(|at| &graph.element(at).kind),
+        ) {
+            (Some(at), _) => End::Answer(graph.element(at)),
+            (None, _) if self.asked > 0 => End::Failure,
+            (None, Some(Kind::Rate { rate, .. })) => End::Limit(rate),
+            (None, _) => End::Nothing,
+        }
+    }
+
+    fn visit(&mut self, passed: Passed) {
+        let element = self.at;
+        self.visits.push(Visit { element, passed });
+    }
+}
+
+impl Visit {
+    fn told(self, graph: &Graph, next: Option<Index>, request: &impl Request) -> Value {
+        let element = graph.element(self.element);
+        let mut told = Map::new();
+        told.insert("element".to_owned(), json!(&*element.id));
+        told.insert("type".to_owned(), json!(element.kind.name()));
+        let (inputs, outcome) = self.looked(element, request);
+        if let Some(inputs) = inputs {
+            told.insert("inputs".to_owned(), inputs);
+        }
+        if let Some(outcome) = outcome {
+            told.insert("outcome".to_owned(), outcome);
+        }
+        if let Some(next) = next {
+            told.insert("next".to_owned(), json!(&*graph.element(next).id));
+        }
+        Value::Object(told)
+    }
+
+    /// What the element looked at, and which of its outputs it chose.
+    fn looked(self, element: &Element, request: &impl Request) -> (Option<Value>, Option<Value>) {
+        let way = |success| match success {
+            true => "success",
+            false => "fallback",
+        };
+        match (&element.kind, self.passed) {
+            (Kind::Conditional { condition, .. }, Passed::Tested(holds)) => {
+                let mut fields = Vec::new();
+                condition.visit_fields(&mut |field| {
+                    if !fields.contains(&field) {
+                        fields.push(field);
+                    }
+                });
+                (Some(seen(&fields, request)), Some(json!(holds.to_string())))
+            }
+            (Kind::Percentage(split), Passed::Drawn(point)) => {
+                let inputs = json!({"drawn": hundredths(point)});
+                let share = split.share(point);
+                (Some(inputs), Some(json!(hundredths(share.size))))
+            }
+            (Kind::Rate { rate, .. }, Passed::Counted(within)) => {
+                let mut inputs = seen(&[&rate.key], request);
+                let (kind, limit) = match rate.allowance {
+                    Allowance::Requests(limit) => ("count", json!(limit)),
+                    Allowance::Cost(limit) => ("cost", json!(limit as f64 / 1e12)),
+                };
+                inputs["limitType"] = json!(kind);
+                inputs["limit"] = limit;
+                inputs["window"] = json!(rate.window.as_secs());
+                (Some(inputs), Some(json!(way(within))))
+            }
+            (Kind::Model { model, .. }, Passed::Asked(number, answers)) => {
+                let inputs =
+                    json!({"provider": *model.provider, "model": *model.model, "step": number});
+                (Some(inputs), Some(json!(way(answers))))
+            }
+            _ => (None, None),
+        }
+    }
+}
+
+/// The values that fields have, cut to a bound, and the names of those that the request lacks.
+fn seen(fields: &[&Field], request: &impl Request) -> Value {
+    let (mut seen, mut missing) = (Map::new(), Vec::new());
+    for field in fields {
+        let name = field.to_string();
+        let value = match request.field(field) {
+            None => {
+                missing.push(json!(name));
+                continue;
+            }
+            Some(FieldValue::Null) => Value::Null,
+            Some(FieldValue::Bool(value)) => json!(value),
+            Some(FieldValue::Number(Number::Whole(number))) => json!(number),
+            Some(FieldValue::Number(Number::Fraction(number))) => json!(number),
+            Some(FieldValue::Text(text)) => json!(shown(text)),
+            Some(FieldValue::Nested) => json!("(nested)"),
+        };
+        seen.insert(name, value);
+    }
+    if !missing.is_empty() {
+        seen.insert("missing".to_owned(), Value::Array(missing));
+    }
+    Value::Object(seen)
+}
+
+/// Hundredths of a percent as outputs write them.
+fn hundredths(size: u16) -> String {
+    format!("{}%", f64::from(size) / 100.0)
+}
+
+/// What tells one bucket from the others: a number and the text that writes it are the same one. A long value is told by its
+/// digest.
+fn bucket(value: FieldValue<'_>) -> Option<Box<str>> {
+    Some(match value {
+        FieldValue::Text(text) if text.len() > ROUTE_BUCKET_MAX => {
+            let digest = Sha256::digest(text);
+            let hexadecimal = digest.iter().map(|byte| format!("{byte:02x}"));
+            hexadecimal.collect::<String>().into()
+        }
+        FieldValue::Text(text) => text.into(),
+        FieldValue::Bool(value) => value.to_string().into(),
+        FieldValue::Number(Number::Whole(number)) => number.to_string().into(),
+        FieldValue::Number(Number::Fraction(number)) => number.to_string().into(),
+        FieldValue::Null | FieldValue::Nested => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
