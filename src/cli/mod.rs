@@ -14,6 +14,7 @@ mod interrupt;
 mod key;
 mod load;
 mod resources;
+mod route;
 mod serve;
 mod sim;
 mod token;
@@ -50,6 +51,9 @@ enum Subcommands {
     Gateway(gateway::Action),
     /// Show the account and what it has
     Account(client::Place),
+    /// Try dynamic routes out
+    #[command(subcommand)]
+    Route(route::Action),
     /// Show or replace the master key that seals stored provider keys
     #[command(subcommand)]
     Key(key::Command),
@@ -77,6 +81,7 @@ pub fn run() -> ExitCode {
         Subcommands::Token(action) => done(token::run(&action)),
         Subcommands::Gateway(action) => done(gateway::run(&action)),
         Subcommands::Account(place) => done(account::run(&place)),
+        Subcommands::Route(action) => route::run(&action),
         Subcommands::Key(command) => done(key::run(command)),
         Subcommands::Backup(options) => done(backup::run(&options)),
         Subcommands::Export(options) => done(export::run(&options)),

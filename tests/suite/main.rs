@@ -13,6 +13,7 @@ mod logs;
 mod native;
 mod permissions;
 mod resources;
+mod routes;
 mod sim;
 mod smuggling;
 mod state;
