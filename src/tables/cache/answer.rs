@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_body_comes_out_as_it_went_in() {
-        let large: Vec<u8> = (0..3_000_000_u32).map(|at| (at * 7 >> 3) as u8).collect();
+        let large: Vec<u8> = (0..3_000_000_u32).map(|at| ((at * 7) >> 3) as u8).collect();
         for length in [None, Some(large.len() as u64), Some(10)] {
             for size in [1000, 70_000, large.len()] {
                 let runs: Vec<&[u8]> = large.chunks(size).collect();

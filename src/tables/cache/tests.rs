@@ -192,7 +192,7 @@ fn memory_stays_within_its_bound_with_small_and_large_answers_mixed() {
     let mut full = false;
     for round in 0..60_000_u64 {
         let number = zipf.next();
-        let is_large = number % 20 == 0;
+        let is_large = number.is_multiple_of(20);
         if !is_here(&cache, &key(number)) {
             let answer = if is_large { &large } else { &small };
             cache.store(key(number), answer.clone());
