@@ -170,6 +170,16 @@ pub const CAPTURED_PIECES_MAX: usize = 65_536;
 pub const METADATA_ENTRIES_MAX: usize = 5;
 /// Bytes of a header that a log entry tells: user agents are seldom longer than 200.
 pub const LOGGED_HEADER_MAX: usize = 512;
+/// Runs of one thread that may go on without a client: each holds its request, and later its answer, in memory.
+pub const BACKGROUND_RUNS_OF_THREAD: usize = 256;
+/// Such runs over all threads.
+pub const BACKGROUND_RUNS_MAX: usize = 1024;
+/// How long such a run may take: nobody is there who would stop it.
+pub const BACKGROUND_RUN_WAIT: Duration = Duration::from_secs(3600);
+/// How long the outcome of a run may take to be posted.
+pub const WEBHOOK_WAIT: Duration = Duration::from_secs(10);
+/// Bytes of an outcome that is posted; a larger result is left out of it.
+pub const WEBHOOK_BYTES_MAX: usize = 16 << 20;
 
 // --- telemetry ---
 

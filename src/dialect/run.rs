@@ -166,6 +166,96 @@ pub fn completed(result: Value, source: KeySource) -> Value {
     json!({"state": "Completed", "result": result, "gatewayMetadata": metadata(source)})
 }
 
+/// A run whose answer nobody waited for, as its webhook is told.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    /// The request's id.
+    pub id: &'a str,
+    /// The provider's name.
+    pub provider: &'a str,
+    /// The model as it was asked for.
+    pub model: &'a str,
+    /// The status that a client would have got.
+    pub status: u16,
+    /// The body that it would have got.
+    pub body: Value,
+}
+
+impl Outcome<'_> {
+    /// As JSON, wrapped as a message where that is wanted.
+    pub fn write(self, as_text: bool) -> Value {
+        let outcome = self.to_json();
+        match as_text {
+            true => json!({"text": format!("{outcome:#}")}),
+            false => outcome,
+        }
+    }
+
+    /// The same without its result, which is too large to be sent.
+    pub fn too_large(self) -> Self {
+        let told = "The result is too large to be sent to a webhook";
+        let usage = self.usage();
+        let body = json!({"error": {"code": "result_too_large", "message": told}, "usage": usage});
+        Self {
+            status: 500,
+            body,
+            ..self
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let failed = !(200..300).contains(&self.status);
+        let (state, result, error) = match failed {
+            false => ("Completed", self.result(), Value::Null),
+            true => ("Failed", Value::Null, self.error()),
+        };
+        json!({
+            "id": self.id,
+            "state": state,
+            "result": result,
+            "error": error,
+            "provider": self.provider,
+            "model": self.model,
+            "usage": self.usage(),
+        })
+    }
+
+    /// Workers AI has an envelope around it.
+    fn result(&self) -> Value {
+        let enveloped = self.body.get("success").is_some();
+        let result = self.body.get("result").filter(|_| enveloped);
+        result.unwrap_or(&self.body).clone()
+    }
+
+    fn usage(&self) -> Value {
+        let places = ["/usage", "/result/usage"];
+        let usage = places.iter().find_map(|place| self.body.pointer(place));
+        usage.cloned().unwrap_or(Value::Null)
+    }
+
+    /// Of whatever form the error is: every vendor's has a message, and something that tells it from others.
+    fn error(&self) -> Value {
+        let places = ["/error/0", "/errors/0", "/error"];
+        let error = places.iter().find_map(|place| self.body.pointer(place));
+        let error = error.unwrap_or(&Value::Null);
+        let filled = |name: &str| error.get(name).filter(|value| !value.is_null());
+        let code = filled("code").or_else(|| filled("type")).cloned();
+        let message = self
+            .body
+            .get("description")
+            .or_else(|| error.get("message"));
+        json!({
+            "code": code.unwrap_or_else(|| self.status.into()),
+            "message": message.and_then(Value::as_str).unwrap_or("The run failed"),
+        })
+    }
+}
+
+/// The answer to a request that goes on without its client.
+pub fn pending(id: &str, model: &str) -> Value {
+    json!({"id": id, "state": "Pending", "model": model})
+}
+
 fn metadata(source: KeySource) -> Value {
     let name = match source {
         KeySource::Own => "BYOK",
@@ -284,6 +374,73 @@ mod tests {
                 .as_deref(),
             Some("model")
         );
+    }
+
+    #[test]
+    fn outcomes_are_told_to_webhooks() {
+        let outcome = |status, body| Outcome {
+            id: "i",
+            provider: "openai",
+            model: "openai/m",
+            status,
+            body,
+        };
+        let answer = json!({"choices": [], "usage": {"total_tokens": 3}});
+        let told = json!({
+            "id": "i", "state": "Completed", "result": answer, "error": null, "provider": "openai", "model": "openai/m",
+            "usage": {"total_tokens": 3},
+        });
+        assert_eq!(outcome(200, answer.clone()).write(false), told);
+        let text = outcome(200, answer.clone()).write(true);
+        let text = text["text"].as_str().unwrap();
+        assert!(text.contains("\n  \"state\": \"Completed\""), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), told);
+        let large = outcome(200, answer).too_large().write(false);
+        assert_eq!(large["error"]["code"], "result_too_large");
+        assert_eq!(large["usage"]["total_tokens"], 3);
+        let enveloped = result(json!({"response": "x", "usage": {"total_tokens": 1}}));
+        let told = outcome(200, enveloped).write(false);
+        assert_eq!(told["result"]["response"], "x");
+        assert_eq!(told["usage"]["total_tokens"], 1);
+        for (body, code, message) in [
+            (
+                json!({"error": {"message": "m", "type": "t", "code": null}}),
+                json!("t"),
+                "m",
+            ),
+            (
+                json!({"error": {"message": "m", "type": "t", "code": "c"}}),
+                json!("c"),
+                "m",
+            ),
+            (
+                json!({"type": "error", "error": {"type": "t", "message": "m"}}),
+                json!("t"),
+                "m",
+            ),
+            (
+                json!({"errors": [{"code": 5007, "message": "m"}], "success": false}),
+                json!(5007),
+                "m",
+            ),
+            (
+                json!({"error": [{"code": 2005, "message": "m"}], "description": "d"}),
+                json!(2005),
+                "d",
+            ),
+            (json!("?"), json!(502), "The run failed"),
+        ] {
+            let told = outcome(502, body.clone()).write(false);
+            assert_eq!(
+                (&told["state"], &told["result"]),
+                (&json!("Failed"), &Value::Null)
+            );
+            assert_eq!(
+                told["error"],
+                json!({"code": code, "message": message}),
+                "{body}"
+            );
+        }
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl Caller<'_> {
         }
     }
 
+    /// Whether the answer goes to no connection.
+    pub fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
     /// Whether the connection has still to bring a part of the body.
     pub fn body_pending(&self) -> bool {
         matches!(self, Self::Client(client) if client.body_pending())

@@ -152,6 +152,15 @@ impl GatewayError {
         }
     }
 
+    /// As many runs go on without a client as may.
+    pub fn too_many_runs() -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(429, 2003, "Rate limited")
+                .described("Too many runs are in the background (options.background)")
+        }
+    }
+
     /// A stored credential is none of its provider's.
     pub fn unfit_key(provider: &str, reason: impl ToString) -> Self {
         Self::new(400, 2005, "Failed to get response from provider").described(format!(

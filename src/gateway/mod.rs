@@ -20,7 +20,7 @@ mod translate;
 mod unified;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -62,6 +62,8 @@ pub struct Shared {
     pub open: AtomicUsize,
     /// As many may be open.
     pub open_max: usize,
+    /// Runs that go on without a client, over all threads.
+    pub background: AtomicUsize,
 }
 
 /// One data thread's own things.
@@ -84,6 +86,10 @@ pub struct Thread {
     pub draining: Cell<bool>,
     /// Client connections open on this thread.
     pub connections: Cell<usize>,
+    /// Runs on this thread that go on without a client.
+    pub background: Cell<usize>,
+    /// Itself, for what goes on without a client.
+    pub own: Weak<Thread>,
 }
 
 impl Thread {

@@ -80,6 +80,35 @@ impl<'a> Settle<'a> {
         }
     }
 
+    /// Passes all that is known on to what goes on without this guard, and writes the record. What is left is good for the
+    /// head of the answer.
+    pub fn hand_over(&mut self) -> Handed {
+        let left = Record {
+            method: self.record.method.clone(),
+            log: self.record.log.is_some().then(Box::default),
+            ..Record::new(self.record.id, self.record.client)
+        };
+        self.silent = true;
+        Handed {
+            record: Box::new(std::mem::replace(&mut *self.record, left)),
+            timeline: self.timeline,
+            custom_cost: self.custom_cost.take(),
+        }
+    }
+
+    /// Goes on with what was passed on.
+    pub fn take_over(thread: &'a Thread, handed: Handed) -> Self {
+        Self {
+            thread,
+            record: ManuallyDrop::new(*handed.record),
+            timeline: handed.timeline,
+            event_id: None,
+            custom_cost: handed.custom_cost,
+            unified: false,
+            silent: false,
+        }
+    }
+
     /// Of a call among several that are made for the same request. What it comes to counts once it is [added](Self::add).
     pub fn apart(&self) -> Self {
         let (id, client) = (self.record.id, self.record.client);
@@ -294,6 +323,13 @@ impl Drop for Settle<'_> {
             unsafe { chunk.commit_all() };
         }
     }
+}
+
+/// A request on its way from one guard to another. Dropped between them it leaves no record.
+pub(super) struct Handed {
+    record: Box<Record>,
+    timeline: Timeline,
+    custom_cost: Option<CustomCost>,
 }
 
 /// A header that is `true` or `false`; anything else counts as absent.

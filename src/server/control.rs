@@ -220,6 +220,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         }),
         helpers: Helpers::start(HELPERS).map_err(thread_failed("helper"))?,
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
+        background: Default::default(),
         occupancy: Arc::default(),
         buffered: AtomicUsize::new(0),
         open: AtomicUsize::new(0),

@@ -66,7 +66,7 @@ pub(super) fn run(seat: Seat, ready: &SyncSender<io::Result<Probe>>) {
 
 /// False: the thread lost a task that it needs, and is to be started again.
 async fn live(seat: Seat) -> bool {
-    let thread = Rc::new(Thread {
+    let thread = Rc::new_cyclic(|own| Thread {
         pool: Pool::new(seat.pool, seat.shared.occupancy.clone()),
         shared: seat.shared,
         mailbox: seat.mailbox,
@@ -76,6 +76,8 @@ async fn live(seat: Seat) -> bool {
         ids: RefCell::new(Ids::new(seat.index as u8, seat.run)),
         draining: Cell::new(false),
         connections: Cell::new(0),
+        background: Cell::new(0),
+        own: own.clone(),
     });
     let drain_until = Rc::new(Cell::new(None));
     let broken = Rc::new(Cell::new(false));
@@ -118,8 +120,8 @@ async fn live(seat: Seat) -> bool {
         let late = drain_until
             .get()
             .is_some_and(|until| Instant::now() >= until);
-        if thread.draining.get() && (late || accepting.get() == 0 && thread.connections.get() == 0)
-        {
+        let busy = accepting.get() + thread.connections.get() + thread.background.get() > 0;
+        if thread.draining.get() && (late || !busy) {
             return true;
         }
     }

@@ -161,6 +161,7 @@ pub struct ProviderEntry {
 }
 
 /// What is set for the whole instance.
+#[derive(Clone)]
 pub struct Settings {
     /// How provider failures are told.
     pub error_status: ErrorStatus,

@@ -93,10 +93,9 @@ pub(super) struct Fetcher<'a> {
 impl Fetcher<'_> {
     /// Fetches what stands at `url`.
     pub async fn fetch(&self, url: &str) -> Result<Fetched, FetchError> {
-        let scheme = self.rules.scheme;
-        let mut address = Address::parse(url, scheme).ok_or(FetchError::Address(scheme))?;
+        let mut address = self.address(url)?;
         for _ in 0..=MEDIA_REDIRECTS_MAX {
-            let (mut connection, head) = self.ask(&address).await?;
+            let (mut connection, head) = self.ask(&address, Method::Get, get(&address)).await?;
             let location = match head.status() {
                 200 => return self.take(&mut connection, &head).await,
                 301 | 302 | 303 | 307 | 308 => head.header("location"),
@@ -109,15 +108,33 @@ impl Fetcher<'_> {
         Err(FetchError::Redirects)
     }
 
+    /// Posts JSON to `url` and tells the status of the answer. Redirects are not followed.
+    pub async fn post(&self, url: &str, body: &[u8]) -> Result<u16, FetchError> {
+        let address = self.address(url)?;
+        let message = post(&address, body);
+        let (_, head) = self.ask(&address, Method::Post, message).await?;
+        Ok(head.status())
+    }
+
+    /// Whether something could be sent to `url` now.
+    pub async fn check(&self, url: &str) -> Result<(), FetchError> {
+        let address = self.address(url)?;
+        self.open_addresses(&address.origin).await.map(drop)
+    }
+
+    fn address(&self, url: &str) -> Result<Address, FetchError> {
+        let scheme = self.rules.scheme;
+        Address::parse(url, scheme).ok_or(FetchError::Address(scheme))
+    }
+
     /// Sends the request and waits for the answer's head.
-    async fn ask(&self, address: &Address) -> Result<(Connection, ResponseHead), FetchError> {
-        let addresses = self.resolve(&address.origin).await?;
-        if addresses.is_empty() {
-            return Err(FetchError::Unreachable);
-        }
-        if !addresses.iter().all(|found| (self.rules.open)(found.ip())) {
-            return Err(FetchError::Closed);
-        }
+    async fn ask(
+        &self,
+        address: &Address,
+        method: Method,
+        message: Vec<u8>,
+    ) -> Result<(Connection, ResponseHead), FetchError> {
+        let addresses = self.open_addresses(&address.origin).await?;
         let connector = Connector {
             timeout: self.left()?,
             ..self.connector.clone()
@@ -131,14 +148,26 @@ impl Fetcher<'_> {
         connection
             .transport()
             .arm_deadline(self.left()?, OnExpiry::ShutBoth);
-        let sent = connection.write(head(address).into()).await;
+        let sent = connection.write(message.into()).await;
         let head = match sent {
-            Ok(()) => connection.response_head(Method::Get).await.ok(),
+            Ok(()) => connection.response_head(method).await.ok(),
             Err(_) => None,
         };
         match head {
             Some(head) => Ok((connection, head)),
             None => Err(self.broken(&connection)),
+        }
+    }
+
+    /// The addresses that a name stands for, all of them open ones.
+    async fn open_addresses(&self, origin: &Origin) -> Result<Arc<[SocketAddr]>, FetchError> {
+        let addresses = self.resolve(origin).await?;
+        if addresses.is_empty() {
+            return Err(FetchError::Unreachable);
+        }
+        match addresses.iter().all(|found| (self.rules.open)(found.ip())) {
+            true => Ok(addresses),
+            false => Err(FetchError::Closed),
         }
     }
 
@@ -226,7 +255,7 @@ fn encode(mut piece: &[u8], rest: &mut Vec<u8>, data: &mut String) {
     rest.extend_from_slice(tail);
 }
 
-fn head(address: &Address) -> Vec<u8> {
+fn get(address: &Address) -> Vec<u8> {
     format!(
         "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: ringgate/{}\r\naccept: */*\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n",
         address.path,
@@ -234,6 +263,17 @@ fn head(address: &Address) -> Vec<u8> {
         env!("CARGO_PKG_VERSION"),
     )
     .into_bytes()
+}
+
+fn post(address: &Address, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: {}\r\nuser-agent: ringgate/{}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        address.path,
+        address.origin.authority,
+        env!("CARGO_PKG_VERSION"),
+        body.len(),
+    );
+    [head.as_bytes(), body].concat()
 }
 
 #[cfg(test)]

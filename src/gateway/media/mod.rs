@@ -5,11 +5,14 @@
 mod address;
 mod fetch;
 mod kind;
+mod webhook;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use quanta::Instant;
+
+pub(super) use self::webhook::Webhook;
 
 use self::fetch::{FetchError, Fetched, Fetcher, Rules};
 use super::body::Share;

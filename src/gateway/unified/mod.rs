@@ -1,5 +1,6 @@
 //! Endpoints that lead to every provider: the body's `model` names it (spec: data plane 1.1, 1.2 and 9, providers 1.1).
 
+mod background;
 mod embed;
 mod head;
 mod listing;
@@ -92,6 +93,7 @@ impl Endpoint {
 }
 
 /// A request of such an endpoint.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub gateway: Arc<Gateway>,
     /// Whether the gateway is still to be made.
@@ -100,6 +102,7 @@ pub(super) struct Asked {
 }
 
 /// A request that may go on to its body, and what of the snapshot it needs then.
+#[derive(Clone)]
 pub(super) struct Admitted {
     asked: Asked,
     identity: Identity,
@@ -466,7 +469,8 @@ impl<'t> Exchange<'_, 't, '_> {
     ) -> Result<Begun, Refusal> {
         let (thread, head) = (self.thread, self.head);
         let wrapped = self.run && !stream;
-        if handling.is_untouched(answer.head.status()) && !wrapped {
+        let whole = wrapped || self.caller.is_nobody();
+        if handling.is_untouched(answer.head.status()) && !whole {
             let relaying = Relaying::begin(thread, head, answer, outgoing, self.settle);
             return Ok(Begun::Relaying(relaying));
         }

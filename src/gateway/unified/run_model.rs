@@ -1,14 +1,27 @@
 //! `POST ai/run`: the model and its input in one envelope (spec: data plane 1.2).
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::{Begun, Exchange, Refusal, unreadable};
-use crate::dialect::exchange::{self, Handling, Sending};
+use crate::dialect::exchange::{Handling, Sending};
 use crate::dialect::failure::Invalid;
-use crate::dialect::run::{self, Asked};
+use crate::dialect::run::{self, Asked, Run};
 use crate::dialect::surface;
 use crate::dialect::{Dialect, json};
 use crate::providers::Slug;
+
+/// What is to be run, once its envelope is opened.
+pub(super) enum Work {
+    /// Input of a model of Workers AI, which goes up as it is.
+    Own {
+        asked: String,
+        input: Value,
+        stream: bool,
+    },
+    Conversation(Dialect, Value),
+    Embeddings(Value),
+}
 
 impl Exchange<'_, '_, '_> {
     /// Reads the envelope and does what the input asks for.
@@ -16,53 +29,78 @@ impl Exchange<'_, '_, '_> {
         let length = body.len();
         let read = move || run::read(json::request(&body)?);
         let run = self.aside(length, read).await?.map_err(unreadable)?;
-        if run.options.background {
-            return Err(Invalid::unsupported(
-                "options.background",
-                "Runs are answered at once: leave out options.background",
-            )
-            .into());
+        let (entry, _) = self.provider(&run.model)?;
+        let (asked, options) = (run.model.clone(), run.options.clone());
+        let stream = run.is_streamed();
+        let work = work(entry.provider.slug(), run)?;
+        if !options.background {
+            return self.work(work).await;
         }
-        let (entry, model) = self.provider(&run.model)?;
-        let slug = entry.provider.slug();
-        if slug == Slug::WorkersAi {
-            let input = serde_json::Value::Object(run.input.clone());
-            let (model, stream) = (model.to_owned(), run.is_streamed());
-            let mut credential = self.credential(&entry)?;
-            let way = surface::running(slug, &model);
-            let sending = Sending {
-                body: input.to_string().into(),
-                headers: Vec::new(),
-                changes: Default::default(),
-                handling: Handling::untouched(&way),
-            };
-            let sent = self.send(&entry, &way, &mut credential, &sending, stream);
-            let (answer, outgoing) = sent.await?;
-            // Its answer has the envelope already.
-            let paid = credential.source();
-            return self
-                .take(answer, &outgoing, &sending.handling, stream, paid)
-                .await;
+        if stream {
+            let told = "What runs in the background has no stream: leave out input.stream";
+            return Err(Invalid::unsupported("input.stream", told).into());
         }
-        let spoken = match slug {
-            Slug::Anthropic => Dialect::Messages,
-            _ => Dialect::Chat,
-        };
-        self.run = true;
-        match run.asked(spoken) {
-            Asked::Conversation(dialect, body) => {
-                self.dialect = dialect;
+        // What nobody pays for is refused now.
+        self.credential(&entry)?;
+        self.in_background(&asked, work, length, options).await
+    }
+
+    /// Does it.
+    pub(super) async fn work(&mut self, work: Work) -> Result<Begun, Refusal> {
+        match work {
+            Work::Own {
+                asked,
+                input,
+                stream,
+            } => self.own(&asked, &input, stream).await,
+            Work::Conversation(dialect, body) => {
+                (self.run, self.dialect) = (true, dialect);
                 self.generate(body.to_string().into()).await
             }
-            Asked::Embeddings(body) => self.embed(body.to_string().into()).await,
-            Asked::Own(_) => {
-                let told = "The input has neither messages nor prompt nor input, and other input is for models of Workers AI alone";
-                let invalid = Invalid::unsupported("input", told);
-                Ok(Begun::Reply(Box::new(super::Reply::json(
-                    400,
-                    exchange::write_invalid(self.dialect, &invalid),
-                ))))
+            Work::Embeddings(body) => {
+                self.run = true;
+                self.embed(body.to_string().into()).await
             }
         }
+    }
+
+    async fn own(&mut self, asked: &str, input: &Value, stream: bool) -> Result<Begun, Refusal> {
+        let (entry, model) = self.provider(asked)?;
+        let mut credential = self.credential(&entry)?;
+        let way = surface::running(entry.provider.slug(), model);
+        let sending = Sending {
+            body: input.to_string().into(),
+            headers: Vec::new(),
+            changes: Default::default(),
+            handling: Handling::untouched(&way),
+        };
+        let sent = self.send(&entry, &way, &mut credential, &sending, stream);
+        let (answer, outgoing) = sent.await?;
+        // Its answer has the envelope already.
+        let paid = credential.source();
+        self.take(answer, &outgoing, &sending.handling, stream, paid)
+            .await
+    }
+}
+
+fn work(slug: Slug, run: Run) -> Result<Work, Invalid> {
+    if slug == Slug::WorkersAi {
+        return Ok(Work::Own {
+            stream: run.is_streamed(),
+            asked: run.model,
+            input: Value::Object(run.input),
+        });
+    }
+    let spoken = match slug {
+        Slug::Anthropic => Dialect::Messages,
+        _ => Dialect::Chat,
+    };
+    match run.asked(spoken) {
+        Asked::Conversation(dialect, body) => Ok(Work::Conversation(dialect, body)),
+        Asked::Embeddings(body) => Ok(Work::Embeddings(body)),
+        Asked::Own(_) => Err(Invalid::unsupported(
+            "input",
+            "The input has neither messages nor prompt nor input, and other input is for models of Workers AI alone",
+        )),
     }
 }

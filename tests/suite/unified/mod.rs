@@ -1,5 +1,6 @@
 //! Endpoints for all providers: the model names the provider, and the client's dialect is spoken whatever the provider speaks.
 
+mod background;
 mod dialects;
 mod endpoints;
 mod pairs;
