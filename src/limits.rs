@@ -236,6 +236,8 @@ pub const LOG_READERS: usize = 2;
 pub const LOG_QUESTIONS_MAX: usize = 64;
 /// How long one question may take: what is open for longer keeps the write-ahead log from being emptied.
 pub const LOG_QUESTION_WAIT: Duration = Duration::from_secs(20);
+/// Entries that one question for sums passes: some ten milliseconds, so that no other question waits long behind an evaluation.
+pub const LOG_TALLY_ROWS: u64 = 50_000;
 /// Segments that a reader keeps open.
 pub const READER_SEGMENTS_MAX: usize = 16;
 /// Filters of one query of logs.
@@ -280,6 +282,22 @@ pub const SECRET_VALUE_MAX: usize = 65_536;
 pub const SECRET_NAME_MAX: usize = 255;
 /// Characters of a secret's comment.
 pub const SECRET_COMMENT_MAX: usize = 1024;
+/// Datasets of a gateway, as Cloudflare bounds them.
+pub const DATASETS_MAX: i64 = 10;
+/// Characters of a dataset's or an evaluation's name.
+pub const DATASET_NAME_MAX: usize = 255;
+/// Bytes of a dataset's filters: every evaluation keeps those of its datasets, and a page shows a hundred evaluations.
+pub const DATASET_FILTERS_BYTES_MAX: usize = 16 << 10;
+/// Datasets of one evaluation (control plane 4).
+pub const EVALUATION_DATASETS_MAX: usize = 5;
+/// Evaluations that a gateway keeps: some years of weekly ones of each dataset.
+pub const EVALUATIONS_MAX: i64 = 1000;
+/// How long an evaluation waits before it reads: what ended before it was made is in the logs by then.
+pub const EVALUATION_SETTLE: Duration = Duration::from_secs(1);
+/// How long it waits before it asks once more a store that was busy.
+pub const EVALUATION_PAUSE: Duration = Duration::from_secs(1);
+/// How often it asks a busy store before it gives up: for a minute.
+pub const EVALUATION_TRIES: u32 = 60;
 /// Characters of a stored key's alias, which stands in a header.
 pub const ALIAS_MAX: usize = 64;
 

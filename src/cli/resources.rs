@@ -49,7 +49,7 @@ enum Change {
 }
 
 /// In the order of their making: what comes later may name what came before.
-pub(super) const KINDS: [Kind; 5] = [
+pub(super) const KINDS: [Kind; 6] = [
     Kind {
         member: "custom_providers",
         name: "custom provider",
@@ -123,6 +123,18 @@ pub(super) const KINDS: [Kind; 5] = [
         filled: &[],
         change: Change::Never,
     },
+    Kind {
+        member: "datasets",
+        name: "dataset",
+        path: "/ai-gateway/gateways/{gateway_id}/datasets",
+        items: "/result",
+        key: "id",
+        identity: &["gateway_id", "name"],
+        fields: &["enable", "filters"],
+        defaults: r#"{"enable":true,"filters":[]}"#,
+        filled: &[],
+        change: Change::Put,
+    },
 ];
 
 /// Values that may hold credentials, which no diff shows.
@@ -147,7 +159,7 @@ impl Kind {
                 text("model"),
                 text("cost_type")
             ),
-            "routes" | "domains" => format!(
+            "routes" | "domains" | "datasets" => format!(
                 "{} {:?} of gateway {:?}",
                 self.name,
                 text(self.identity[1]),
@@ -573,7 +585,7 @@ mod tests {
 
     fn kind(member: &str) -> &'static Kind {
         let found = KINDS.iter().position(|kind| kind.member == member);
-        const ALL: &[Kind; 5] = &KINDS;
+        const ALL: &[Kind; 6] = &KINDS;
         &ALL[found.expect("a kind")]
     }
 

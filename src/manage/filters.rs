@@ -1,5 +1,5 @@
-//! Filters as they stand in a query (spec: control plane 3.2). The official clients flatten the list into repeated names, each in
-//! an order of its own.
+//! Filters as they stand in a query (spec: control plane 3.2), where the official clients flatten the list into repeated names,
+//! each in an order of its own, and as datasets keep them.
 
 use serde_json::Value as Json;
 
@@ -21,15 +21,28 @@ pub(super) fn conditions(pairs: &[(String, String)]) -> Result<Vec<Condition>, P
     if filters.len() > LOG_FILTERS_MAX {
         return Err(wrong(format!("must be at most {LOG_FILTERS_MAX}")));
     }
-    filters.into_iter().enumerate().map(compile).collect()
+    compile("query", filters)
 }
 
-fn compile((index, filter): (usize, Filter)) -> Result<Condition, Problem> {
+/// The conditions of filters in a body. Each is an object, and its values are strings, numbers or booleans.
+pub(super) fn conditions_of(filters: &Json) -> Result<Vec<Condition>, Problem> {
+    let filters = filters.as_array().into_iter().flatten();
+    compile("body", filters.filter_map(of_json).collect())
+}
+
+fn compile(place: &str, filters: Vec<Filter>) -> Result<Vec<Condition>, Problem> {
+    let filters = filters.into_iter().enumerate();
+    filters
+        .map(|(index, filter)| compile_one(place, index, &filter))
+        .collect()
+}
+
+fn compile_one(place: &str, index: usize, filter: &Filter) -> Result<Condition, Problem> {
     let at = index.to_string();
     let flaw = |field: &str, message: String| {
         Problem::field(
-            &["query", "filters", &at, field],
-            format!("query.filters.{at}.{field} {message}"),
+            &[place, "filters", &at, field],
+            format!("{place}.filters.{at}.{field} {message}"),
         )
     };
     let one_of = |names: String| format!("must be one of {names}");
@@ -73,20 +86,24 @@ fn from_json(text: &str) -> Result<Vec<Filter>, Problem> {
         _ => return Err(wrong("must be an array")),
     };
     let one = |filter: &Json| {
-        let text = |name: &str| filter[name].as_str().unwrap_or_default().to_owned();
-        let values = match &filter["value"] {
-            Json::Array(values) => values.iter().map(value).collect::<Option<Vec<_>>>(),
-            one => value(one).map(|value| vec![value]),
-        };
-        let values = values
-            .ok_or_else(|| wrong("must have values that are strings, numbers, booleans or null"))?;
-        Ok(Filter {
-            key: text("key"),
-            operator: text("operator"),
-            values,
-        })
+        let values = "must have values that are strings, numbers, booleans or null";
+        of_json(filter).ok_or_else(|| wrong(values))
     };
     list.iter().map(one).collect()
+}
+
+/// `None`: a value is none that can be compared with.
+fn of_json(filter: &Json) -> Option<Filter> {
+    let text = |name: &str| filter[name].as_str().unwrap_or_default().to_owned();
+    let values = match &filter["value"] {
+        Json::Array(values) => values.iter().map(value).collect::<Option<Vec<_>>>(),
+        one => value(one).map(|value| vec![value]),
+    };
+    Some(Filter {
+        key: text("key"),
+        operator: text("operator"),
+        values: values?,
+    })
 }
 
 fn value(json: &Json) -> Option<Value> {

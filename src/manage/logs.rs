@@ -214,6 +214,10 @@ pub(super) enum Ask {
         gateway: String,
         answer: Value,
     },
+    /// A run of what evaluations wait; the answer is that of one's making.
+    Evaluate {
+        answer: Value,
+    },
     Store,
 }
 
@@ -221,8 +225,8 @@ impl Ask {
     /// What can be answered where no server runs.
     pub(super) fn without_server(self) -> Result<Answer, Problem> {
         match self {
-            // Its entries go with their age.
-            Self::Forget { answer, .. } => Ok(Answer::Result(answer)),
+            // Its entries go with their age; evaluations are run by the next server.
+            Self::Forget { answer, .. } | Self::Evaluate { answer } => Ok(Answer::Result(answer)),
             _ => Err(Problem::new(
                 503,
                 7011,
@@ -239,8 +243,12 @@ impl Ask {
     }
 }
 
-/// Asks the log store.
-pub(super) async fn answer(logs: &Logs, ask: Ask) -> Result<Answer, Problem> {
+/// Asks the log store, or, for evaluations, `evaluate`s.
+pub(super) async fn answer(
+    logs: &Logs,
+    evaluate: impl FnOnce(),
+    ask: Ask,
+) -> Result<Answer, Problem> {
     match ask {
         Ask::Find(query, page, per_page) => {
             let found = logs.find(query).await?;
@@ -274,6 +282,10 @@ pub(super) async fn answer(logs: &Logs, ask: Ask) -> Result<Answer, Problem> {
         }
         Ask::Forget { gateway, answer } => {
             logs.forget(&gateway);
+            Ok(Answer::Result(answer))
+        }
+        Ask::Evaluate { answer } => {
+            evaluate();
             Ok(Answer::Result(answer))
         }
         Ask::Store => Ok(Answer::Result(show_store(logs))),

@@ -5,7 +5,11 @@ mod accounts;
 mod answer;
 mod audit;
 mod custom_providers;
+mod datasets;
 mod domains;
+mod evaluate;
+mod evaluation_types;
+mod evaluations;
 mod filters;
 mod gateways;
 mod inference;
@@ -31,6 +35,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
 pub use answer::{Answer, Fault, Problem};
+pub use evaluate::Evaluator;
 pub use operation::{Caller, Office};
 pub use publish::{Declared, PublishError};
 pub use reseal::{ResealError, reseal};
@@ -47,7 +52,10 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         accounts::OPERATIONS,
         audit::OPERATIONS,
         custom_providers::OPERATIONS,
+        datasets::OPERATIONS,
         domains::OPERATIONS,
+        evaluation_types::OPERATIONS,
+        evaluations::OPERATIONS,
         gateways::OPERATIONS,
         logs::OPERATIONS,
         prices::OPERATIONS,

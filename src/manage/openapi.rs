@@ -99,6 +99,12 @@ fn example(operation: &str) -> Option<Value> {
         "custom_providers.costs.create" => {
             json!({"account_provider_id": "openai", "model": "gpt-4o", "cost_in": 0.000_002, "cost_out": 0.000_008})
         }
+        "datasets.create" => json!({
+            "name": "Dear answers",
+            "enable": true,
+            "filters": [{"key": "cost", "operator": "gt", "value": [0.01]}, {"key": "success", "operator": "eq", "value": [true]}],
+        }),
+        "datasets.update" => json!({"name": "All answers", "enable": true, "filters": []}),
         "custom_domains.create" => json!({"domain": "ai.example.com"}),
         "secrets_store.secrets.create" => {
             json!([{"name": "my-secret", "scopes": ["ai_gateway"], "value": "sk-example"}])

@@ -13,6 +13,7 @@ use axum::routing::{any, get};
 use serde_json::Value;
 
 use super::answer::{Answer, Problem, respond};
+use super::evaluate::Evaluator;
 use super::logs::{self, Later};
 use super::operation::{Body, Caller, Needs, Office, Operation, Parts, unix_seconds};
 use super::publish::{self, Declared, PublishError};
@@ -43,6 +44,8 @@ pub struct Api {
     pub store: Store,
     /// The log store.
     pub logs: Arc<Logs>,
+    /// Runs evaluations.
+    pub evaluator: Evaluator,
     /// Whether calls from this machine that show no token are the operator's (`serve --dev`, control plane 7.3).
     pub dev: bool,
 }
@@ -174,8 +177,8 @@ impl Api {
     }
 
     /// Asks the log store. A change there is written down once it is done.
-    async fn finish(&self, later: Later) -> Result<Answer, Problem> {
-        let answer = logs::answer(&self.logs, later.ask).await?;
+    async fn finish(self: &Arc<Self>, later: Later) -> Result<Answer, Problem> {
+        let answer = logs::answer(&self.logs, || self.evaluate(), later.ask).await?;
         if let Some(line) = later.line {
             let write = move |database: &mut Database| line.write(database.connection());
             self.store.call(write).await??;

@@ -25,7 +25,7 @@ use crate::limits::{
     ASKS_MAX, DEFAULT_GATEWAY, HEARTBEAT_MAX, HELPERS, LAST_USED_INTERVAL, RECORDS_MAX,
     RESOLVER_THREADS, RESTARTS_PER_MINUTE, SERVED_CHECK, THREADS_MAX,
 };
-use crate::manage::{self, Api, Declared, Problem, PublishError, publish};
+use crate::manage::{self, Api, Declared, Evaluator, Problem, PublishError, publish};
 use crate::net::driver::{DriverChoice, Probe};
 use crate::net::helpers::Helpers;
 use crate::net::http1::HeadClocks;
@@ -209,6 +209,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         published: published.clone(),
         store,
         logs: logs.clone(),
+        evaluator: Evaluator::default(),
         dev,
     });
     let (asks, asked) = mpsc::channel(ASKS_MAX);
@@ -323,6 +324,7 @@ impl Running {
             // Nothing was used yet, and the first calls must not wait behind a walk over all tokens.
             let first = tokio::time::Instant::now() + LAST_USED_INTERVAL;
             let mut flush = tokio::time::interval_at(first, LAST_USED_INTERVAL);
+            crew.api.evaluate();
             loop {
                 tokio::select! {
                     _ = second.tick() => crew.watch(),
@@ -331,7 +333,11 @@ impl Running {
                     () = &mut served => break,
                     _ = signals.hangup.recv() => crew.reload(&*reload).await,
                     Some(ask) = asked.recv() => crew.answer(ask).await,
-                    _ = flush.tick() => crew.store_last_used().await,
+                    _ = flush.tick() => {
+                        crew.store_last_used().await;
+                        // For those that an unusable database left waiting.
+                        crew.api.evaluate();
+                    }
                     Some(index) = exits.recv() => crew.restart(index)?,
                 }
             }

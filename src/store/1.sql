@@ -135,9 +135,52 @@ CREATE TABLE domains (
     modified_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Saved questions to the logs of a gateway; `filters` is a JSON array.
+CREATE TABLE datasets (
+    id TEXT PRIMARY KEY,
+    gateway_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    enable INTEGER NOT NULL,
+    filters TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    modified_at INTEGER NOT NULL,
+    UNIQUE (gateway_id, name)
+) STRICT, WITHOUT ROWID;
+
+-- `datasets` is a JSON array of them as they were.
+CREATE TABLE evaluations (
+    id TEXT PRIMARY KEY,
+    gateway_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    processed INTEGER NOT NULL,
+    total_logs INTEGER NOT NULL,
+    datasets TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    modified_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX evaluations_of_gateway ON evaluations (gateway_id);
+CREATE INDEX evaluations_waiting ON evaluations (created_at) WHERE processed = 0;
+
+CREATE TABLE evaluation_results (
+    id TEXT PRIMARY KEY,
+    evaluation_id TEXT NOT NULL REFERENCES evaluations (id) ON DELETE CASCADE,
+    evaluation_type_id TEXT NOT NULL,
+    -- Its place among those of the evaluation.
+    number INTEGER NOT NULL,
+    result TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    status_description TEXT NOT NULL,
+    total_logs INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    modified_at INTEGER NOT NULL,
+    UNIQUE (evaluation_id, number)
+) STRICT, WITHOUT ROWID;
+
 CREATE TRIGGER gateway_deleted AFTER DELETE ON gateways BEGIN
     DELETE FROM routes WHERE gateway_id = OLD.id;
     DELETE FROM domains WHERE gateway_id = OLD.id;
+    DELETE FROM datasets WHERE gateway_id = OLD.id;
+    DELETE FROM evaluations WHERE gateway_id = OLD.id;
 END;
 
 CREATE TABLE audit (

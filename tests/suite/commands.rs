@@ -528,13 +528,14 @@ fn recorded_api(there: Vec<(&'static str, Value)>) -> (String, Arc<Mutex<Vec<Str
 }
 
 #[test]
-fn routes_prices_and_domains_are_exported_and_changed() {
+fn routes_prices_domains_and_datasets_are_exported_and_changed() {
     let elements = |target: &str| {
         json!([
             {"id": "s", "type": "start", "outputs": {"next": {"elementId": target}}},
             {"id": "e", "type": "end", "outputs": {}},
         ])
     };
+    let filters = |cost: &str| json!([{"key": "cost", "operator": "gt", "value": [cost]}]);
     let result = |items: Value| json!({"success": true, "result": items});
     let (url, writes) = recorded_api(vec![
         ("/accounts", result(json!([{"id": "acc"}]))),
@@ -562,6 +563,12 @@ fn routes_prices_and_domains_are_exported_and_changed() {
             "/accounts/acc/ai-gateway/gateways/g/custom-domains",
             result(json!([{"hostname": "old.example", "status": "active"}])),
         ),
+        (
+            "/accounts/acc/ai-gateway/gateways/g/datasets",
+            result(
+                json!([{"id": "d1", "name": "dear", "enable": true, "filters": filters("0.5")}]),
+            ),
+        ),
     ]);
     let folder = tempfile::tempdir().expect("a folder");
     let operator = Operator::with_token(&folder);
@@ -583,6 +590,12 @@ fn routes_prices_and_domains_are_exported_and_changed() {
     assert_eq!(same, "nothing to change\n");
     document["routes"][0]["elements"][0]["properties"] = json!({"note": "x"});
     document["domains"] = json!([{"gateway_id": "g", "hostname": "new.example"}]);
+    assert_eq!(document["datasets"][0]["gateway_id"], "g");
+    document["datasets"][0]["filters"] = filters("0.75");
+    document["datasets"]
+        .as_array_mut()
+        .expect("a list")
+        .push(json!({"gateway_id": "g", "name": "all"}));
     document["prices"] = json!([
         {"account_provider_id": "custom-mine", "model": "m", "cost_in": 1},
         {"account_provider_id": "custom-next", "model": "n", "cost_in": 2},
@@ -603,6 +616,13 @@ fn routes_prices_and_domains_are_exported_and_changed() {
         format!("POST {base}/gateways/g/routes/r1/versions {{\"elements\""),
         format!("POST {base}/gateways/g/routes/r1/deployments {{\"version_id\":\"v1\"}}"),
         format!("POST {base}/gateways/g/custom-domains {{\"domain\":\"new.example\"}}"),
+        format!(
+            "PUT {base}/gateways/g/datasets/d1 {{\"enable\":true,\"filters\":{}",
+            filters("0.75")
+        ),
+        format!(
+            "POST {base}/gateways/g/datasets {{\"name\":\"all\",\"enable\":true,\"filters\":[]}}"
+        ),
         format!("DELETE {base}/gateways/g/custom-domains/old.example"),
     ];
     assert_eq!(writes.len(), begins.len(), "{writes:#?}");

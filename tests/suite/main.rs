@@ -4,6 +4,7 @@ mod clocks;
 mod commands;
 mod costs;
 mod credentials;
+mod datasets;
 mod durability;
 mod harness;
 mod http;

@@ -196,6 +196,14 @@ fn furnish(manager: &mut Manager) -> BTreeMap<&'static str, String> {
         &format!("{GATEWAYS}/g/custom-domains"),
         json!({"domain": "llm.example", "zone_id": "z"}),
     );
+    let dataset = manager.made(
+        &format!("{GATEWAYS}/g/datasets"),
+        json!({"name": "d", "enable": true, "filters": []}),
+    );
+    let evaluation = manager.made(
+        &format!("{GATEWAYS}/g/evaluations"),
+        json!({"name": "e", "dataset_ids": [dataset["id"]], "evaluation_type_ids": ["cost"]}),
+    );
     let token = manager.made(
         "/accounts/acc/tokens",
         json!({"name": "scrap", "policies": [policy("allow", &["AI Gateway Run"], ALL)]}),
@@ -215,6 +223,8 @@ fn furnish(manager: &mut Manager) -> BTreeMap<&'static str, String> {
         ("secret_id", text(&config["secret_id"]).to_owned()),
         ("custom_provider_id", id(&provider)),
         ("cost_id", id(&price)),
+        ("dataset_id", id(&dataset)),
+        ("evaluation_id", id(&evaluation)),
         ("hostname", "llm.example".to_owned()),
         ("domain", "llm.example".to_owned()),
         ("token_id", id(&token)),
@@ -386,7 +396,7 @@ fn what_the_description_gives_as_an_example_is_taken() {
             taken += 1;
         }
     }
-    assert!(taken >= 13, "{taken}");
+    assert!(taken >= 15, "{taken}");
 }
 
 #[test]

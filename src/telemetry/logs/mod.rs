@@ -26,7 +26,9 @@ use tokio::sync::oneshot;
 
 pub use filter::{Condition, FilterError, Key, Operator, Value, between, bound, condition};
 pub use keeper::Bounds;
-pub use reader::{Extremes, Found, Log, Order, OrderBy, Query, StoredBody, Which};
+pub use reader::{
+    Extremes, Found, Log, Order, OrderBy, Place, Query, Selection, StoredBody, Sum, Tally, Which,
+};
 pub use redact::{redact, redact_text};
 pub use row::{Details, flag};
 pub use segment::Edit;
@@ -179,6 +181,16 @@ impl Logs {
     /// Finds a page of entries.
     pub async fn find(&self, query: Query) -> Result<Found, Unread> {
         self.ask(move |reader| reader.find(&query)).await
+    }
+
+    /// Sums over the next entries of a selection, and where it goes on; `None`: that was all of it.
+    pub async fn tally(
+        &self,
+        selection: Arc<Selection>,
+        from: Option<Place>,
+    ) -> Result<(Tally, Option<Place>), Unread> {
+        self.ask(move |reader| reader.tally(&selection, from.as_ref()))
+            .await
     }
 
     /// Reads one entry and, where it is asked for, its bodies' heads.

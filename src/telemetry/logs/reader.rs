@@ -1,5 +1,7 @@
 //! Answers questions over all segments, on a reader's thread.
 
+mod tally;
+
 use std::cell::RefCell;
 use std::cmp::Ordering as Comparison;
 use std::collections::HashMap;
@@ -10,6 +12,8 @@ use std::time::Instant;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params_from_iter};
+
+pub use tally::{Place, Selection, Sum, Tally};
 
 use super::catalog::{Catalog, Segment};
 use super::filter::{Clause, Condition, contains, in_set};

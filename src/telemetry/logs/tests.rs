@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::catalog::Catalog;
 use super::keeper::{Bounds, Keeper, Quota};
-use super::reader::{Counts, Found, Order, OrderBy, Query, Reader, Which};
+use super::reader::{Counts, Found, Order, OrderBy, Query, Reader, Selection, Sum, Tally, Which};
 use super::row::{Compressor, Row};
 use super::segment::Edit;
 use super::{Condition, Key, Operator, Stats, Value, condition};
@@ -538,6 +538,83 @@ fn many_names_are_found_as_few_are() {
             "{operator:?} {text}"
         );
     }
+}
+
+#[test]
+fn sums_are_the_same_in_pieces_of_any_size() {
+    let mut house = House::new();
+    let mut expected = Tally::default();
+    for index in 0..30 {
+        let day = index / 10;
+        house.tick(NOON + day * DAY, day);
+        let mut row = house.row("g", NOON + day * DAY + index, Logged::default());
+        row.cost = (index % 3 != 0).then_some(index as i64);
+        row.duration = 1000 + index as i64;
+        let (id, cost, is_chosen) = (row.id, row.cost, &*row.model != "m0");
+        let dear = cost.is_some_and(|cost| cost > 20);
+        house.store(vec![row], ALL);
+        house.add("other", NOON + day * DAY, Logged::default());
+        let feedback = [None, Some(-1), Some(0), Some(1)][index as usize % 4];
+        let edit = Edit {
+            feedback: Some(feedback),
+            ..Edit::default()
+        };
+        assert!(house.keeper.edit("g", id, &edit).expect("edited"));
+        if (is_chosen || dear) && index < 28 {
+            expected.entries += 1;
+            let sum = |sum: &mut Sum, figure: Option<i64>| {
+                sum.entries += u64::from(figure.is_some());
+                sum.total += i128::from(figure.unwrap_or(0));
+            };
+            sum(&mut expected.cost, cost);
+            sum(&mut expected.duration, Some(1000 + index as i64));
+            let judged = feedback.filter(|feedback| *feedback != 0);
+            sum(
+                &mut expected.liked,
+                judged.map(|feedback| i64::from(feedback > 0)),
+            );
+        }
+    }
+    let of = |key, operator, text: &str| {
+        condition(key, operator, &[Value::Text(text.to_owned())]).expect("a condition")
+    };
+    // Two questions that find some entries both.
+    let selection = Selection {
+        gateway: "g".to_owned(),
+        questions: vec![
+            vec![of(Key::Model, Operator::Neq, "m0")],
+            vec![of(Key::Cost, Operator::Gt, "0.00000000002")],
+        ],
+        until: NOON + 2 * DAY + 27,
+    };
+    for most in [1, 7, 10, 29, 1000] {
+        let (mut sum, mut place, mut pieces) = (Tally::default(), None, 0);
+        loop {
+            let piece = house.reader.try_tally(&selection, place.as_ref(), most);
+            let (tally, next) = piece.expect("summed");
+            assert!(tally.entries <= most);
+            sum.join(tally);
+            pieces += 1;
+            place = next;
+            if place.is_none() {
+                break;
+            }
+        }
+        assert_eq!(sum, expected, "pieces of {most}");
+        assert!(pieces > 28 / most, "{pieces} pieces of {most}");
+    }
+    let nothing = Selection {
+        questions: Vec::new(),
+        ..selection.clone()
+    };
+    let all = Selection {
+        questions: vec![Vec::new()],
+        until: u64::MAX >> 20,
+        ..selection
+    };
+    let mut whole = |selection: &Selection| house.reader.tally(selection, None).expect("summed").0;
+    assert_eq!(whole(&nothing), Tally::default());
+    assert_eq!(whole(&all).entries, 30);
 }
 
 #[test]
