@@ -118,6 +118,47 @@ async function testLogs(client, data) {
   await client.delete(`/accounts/${account_id}/ai-gateway/custom-providers/${provider.result.id}`);
 }
 
+async function testDatasets(client) {
+  const { datasets, evaluations, evaluationTypes } = client.aiGateway;
+  const here = { account_id, gateway_id: "default" };
+  const filters = [{ key: "success", operator: "eq", value: [false] }];
+  const made = await datasets.create("default", { account_id, name: "failures", enable: true, filters });
+  assert.deepEqual(made.filters, filters);
+  assert.deepEqual(await datasets.get(made.id, here), made);
+  const changed = await datasets.update(made.id, { ...here, name: "failed", enable: true, filters });
+  assert.equal(changed.name, "failed");
+  const listed = [];
+  for await (const dataset of datasets.list("default", { account_id, enable: true, search: "fail" })) {
+    listed.push(dataset.id);
+  }
+  assert.deepEqual(listed, [made.id]);
+  const types = [];
+  for await (const type of evaluationTypes.list({ account_id })) {
+    types.push(type.id);
+  }
+  assert.equal(types.length, 3);
+  const asked = { account_id, name: "how many", dataset_ids: [made.id], evaluation_type_ids: types };
+  let evaluation = await evaluations.create("default", asked);
+  assert.equal(evaluation.processed, false);
+  for (let tries = 0; !evaluation.processed && tries < 500; tries++) {
+    await new Promise((done) => setTimeout(done, 20));
+    evaluation = await evaluations.get(evaluation.id, here);
+  }
+  assert.equal(evaluation.total_logs, 23);
+  const speed = evaluation.results.find((result) => result.evaluation_type_id === "speed");
+  assert.equal(speed.status, 2);
+  assert.equal(speed.total_logs, 23);
+  assert.ok(Number(speed.result) >= 0);
+  const found = [];
+  for await (const one of evaluations.list("default", { account_id, processed: true })) {
+    found.push(one.id);
+  }
+  assert.deepEqual(found, [evaluation.id]);
+  assert.equal((await evaluations.delete(evaluation.id, here)).id, evaluation.id);
+  assert.equal((await datasets.delete(made.id, here)).id, made.id);
+  await assert.rejects(datasets.get(made.id, here), Cloudflare.NotFoundError);
+}
+
 const folder = mkdtempSync(join(tmpdir(), "ringgate-sdk-"));
 const { child, data, baseURL } = await start(process.argv[2], folder);
 try {
@@ -125,6 +166,7 @@ try {
   await testGateways(client);
   await testTokens(client, baseURL);
   await testLogs(client, data);
+  await testDatasets(client);
 } finally {
   child.kill();
 }

@@ -466,12 +466,75 @@ def test_logs(client, data):
     assert listed() == []
 
 
+def test_datasets(client, data, management):
+    """Every answer is of the types that the client states, and figures are those of the logs."""
+    strict = Cloudflare(api_token=TOKEN, base_url=f"{management}/client/v4", _strict_response_validation=True)
+    datasets, evaluations = strict.ai_gateway.datasets, strict.ai_gateway.evaluations
+    here = {"account_id": ACCOUNT, "gateway_id": "default"}
+    for number in range(6):
+        body = {"model": "sim-status-500" if number == 5 else f"model-{number % 2}", "messages": [{"role": "user", "content": "hi"}]}
+        custom_cost = json.dumps({"per_token_in": 0.001, "per_token_out": 0.002})
+        headers = {"cf-aig-authorization": f"Bearer {TOKEN}", "content-type": "application/json", "cf-aig-custom-cost": custom_cost}
+        request = urllib.request.Request(f"{data}/v1/{ACCOUNT}/default/custom-sim/v1/chat/completions", json.dumps(body).encode(), headers)
+        try:
+            urllib.request.urlopen(request).read()
+        except urllib.error.HTTPError:
+            pass
+    entries = lambda: list(client.ai_gateway.logs.list("default", account_id=ACCOUNT))
+    logs = eventually("the entries", lambda: len(found := entries()) == 6 and found)
+    client.ai_gateway.logs.edit(logs[0].id, **here, feedback=1)
+    client.ai_gateway.logs.edit(logs[1].id, **here, feedback=-1)
+
+    filters = [{"key": "model", "operator": "eq", "value": ["model-1"]}, {"key": "success", "operator": "eq", "value": [True]}]
+    made = datasets.create("default", account_id=ACCOUNT, name="ones", enable=True, filters=filters)
+    assert made.gateway_id == "default" and [one.to_dict() for one in made.filters] == filters and made.enable is True
+    assert datasets.get(made.id, **here).to_dict() == made.to_dict()
+    sent = requests_of(strict)
+    expect(cloudflare.BadRequestError, lambda: datasets.create("default", account_id=ACCOUNT, name="ones", enable=True, filters=[]), 7001)
+    assert len(sent) == 1, "a duplicate is not sent again"
+    renamed = datasets.update(made.id, **here, name="model 1", enable=True, filters=filters)
+    assert renamed.name == "model 1" and renamed.modified_at > made.modified_at and renamed.created_at == made.created_at
+    every = datasets.create("default", account_id=ACCOUNT, name="all", enable=True, filters=[])
+    assert [dataset.id for dataset in datasets.list("default", account_id=ACCOUNT, per_page=1)] == [made.id, every.id]
+    assert [dataset.id for dataset in datasets.list("default", account_id=ACCOUNT, name="all", enable=True, search="l")] == [every.id]
+    expect(cloudflare.NotFoundError, lambda: datasets.get("nowhere", **here), 7002)
+
+    types = [known.id for known in strict.ai_gateway.evaluation_types.list(account_id=ACCOUNT, order_by="name", order_by_direction="asc", per_page=5)]
+    assert types == ["cost", "human_feedback", "speed"], types
+
+    def evaluated(*ids):
+        evaluation = evaluations.create("default", account_id=ACCOUNT, name="numbers", dataset_ids=ids, evaluation_type_ids=types)
+        assert evaluation.processed is False and [dataset.id for dataset in evaluation.datasets] == list(ids)
+        assert [result.status for result in evaluation.results] == [0, 0, 0]
+        done = eventually("the results", lambda: (read := evaluations.get(evaluation.id, **here)).processed and read)
+        assert [result.status for result in done.results] == [2, 2, 2] and done.created_at == evaluation.created_at
+        return done, [float(result.result) if result.result else None for result in done.results]
+
+    average = lambda figures: sum(figures) / len(figures)
+    whole, figures = evaluated(every.id, made.id)
+    assert whole.total_logs == 6 and [result.total_logs for result in whole.results] == [sum(log.cost is not None for log in logs), 2, 6]
+    assert abs(figures[0] - average([log.cost for log in logs if log.cost is not None])) < 1e-11, figures
+    assert figures[1] == 50 and abs(figures[2] - average([log.duration for log in logs])) < 0.001, figures
+    part, _ = evaluated(made.id)
+    assert part.total_logs == sum(log.model == "model-1" for log in logs) == 2
+    assert [evaluation.id for evaluation in evaluations.list("default", account_id=ACCOUNT, per_page=1, processed=True)] == [whole.id, part.id]
+    assert list(evaluations.list("default", account_id=ACCOUNT, name="no number", search="n")) == []
+    assert datasets.delete(every.id, **here).id == every.id
+    assert evaluations.get(whole.id, **here).datasets[0].name == "all", "kept as it was"
+    expect(cloudflare.BadRequestError, lambda: evaluations.create("default", account_id=ACCOUNT, name="x", dataset_ids=[every.id], evaluation_type_ids=types), 7001)
+    for evaluation in (whole, part):
+        assert evaluations.delete(evaluation.id, **here).id == evaluation.id
+    expect(cloudflare.NotFoundError, lambda: evaluations.delete(whole.id, **here), 7002)
+    client.ai_gateway.logs.delete("default", account_id=ACCOUNT)
+
+
 def run(folder):
     process, data, management = start(sys.argv[1], folder)
     client = Cloudflare(api_token=TOKEN, base_url=f"{management}/client/v4")
     simulator = simulated(sys.argv[1], client)
     try:
         test_logs(client, data)
+        test_datasets(client, data, management)
         # The others expect nothing but what they make.
         client.ai_gateway.custom_providers.delete(next(iter(client.ai_gateway.custom_providers.list(account_id=ACCOUNT))).id, account_id=ACCOUNT)
         test_gateways(client)

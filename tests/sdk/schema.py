@@ -47,6 +47,9 @@ def furnish(management):
     provider = call(management, "POST", "ai-gateway/custom-providers", {"name": "P", "slug": "p", "base_url": "https://p.example"})
     cost = call(management, "POST", "ai-gateway/custom-providers/costs", {"account_provider_id": provider["id"], "model": "m", "cost_in": 1})
     call(management, "POST", "ai-gateway/gateways/g/custom-domains", {"domain": "llm.example", "zone_id": "z"})
+    dataset = call(management, "POST", "ai-gateway/gateways/g/datasets", {"name": "d", "enable": True, "filters": []})
+    evaluation = {"name": "e", "dataset_ids": [dataset["id"]], "evaluation_type_ids": ["cost", "speed"]}
+    evaluation = call(management, "POST", "ai-gateway/gateways/g/evaluations", evaluation)
     policy = {"effect": "allow", "permission_groups": [{"id": "AI Gateway Run"}], "resources": {f"com.cloudflare.api.account.{ACCOUNT}": "*"}}
     token = call(management, "POST", "tokens", {"name": "t", "policies": [policy]})
     return {
@@ -60,6 +63,8 @@ def furnish(management):
         "secret_id": config["secret_id"],
         "custom_provider_id": provider["id"],
         "cost_id": cost["id"],
+        "dataset_id": dataset["id"],
+        "evaluation_id": evaluation["id"],
         "domain": "llm.example",
         "hostname": "llm.example",
         "token_id": token["id"],
