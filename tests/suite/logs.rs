@@ -121,6 +121,47 @@ fn an_entry_tells_what_was_asked_and_what_came() {
 }
 
 #[test]
+fn the_readme_names_every_member_of_an_entry() {
+    let simulator = simulator();
+    let gateway = start(Setup::over(&simulator));
+    gateway.send(&chat("gpt-4o", false));
+    let listed = page(&gateway, "", 1).remove(0);
+    let id = listed["id"].as_str().expect("an id");
+    let entry = get(&gateway, &format!("{LOGS}/{id}")).json()["result"].clone();
+    let readme = include_str!("../../README.md");
+    let section = readme.split("\n## Logs\n").nth(1).expect("the section");
+    let section = section.split("\n## ").next().expect("its text");
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let told: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let names: HashSet<&str> = told.iter().copied().collect();
+    assert_eq!(names.len(), told.len(), "each once");
+    let members = entry.as_object().expect("an object");
+    let members: HashSet<&str> = members.keys().map(String::as_str).collect();
+    let lacks: Vec<_> = members.difference(&names).collect();
+    let invents: Vec<_> = names.difference(&members).collect();
+    assert!(
+        lacks.is_empty() && invents.is_empty(),
+        "README lacks {lacks:?} and invents {invents:?}"
+    );
+    // What it calls planned is null, and nothing else of a list is missing.
+    let planned = section.lines().find(|line| line.contains("planned"));
+    let planned = planned.expect("the row").split(" | ").next();
+    for name in planned.expect("a cell").split('`').skip(1).step_by(2) {
+        assert!(
+            entry[name].is_null(),
+            "{name} is filled: say so in the README"
+        );
+    }
+    let single = |name: &&&str| name.contains("_head");
+    let listed = listed.as_object().expect("an object");
+    let listed: HashSet<&str> = listed.keys().map(String::as_str).collect();
+    assert!(members.difference(&listed).all(|name| single(&name)));
+}
+
+#[test]
 fn failures_and_streams_are_logged_and_refused_callers_are_not() {
     let simulator = simulator();
     let gateway = start(Setup::over(&simulator).with("[gateways.closed]\nauthentication = true"));
