@@ -431,8 +431,6 @@ pub const ROUTE_RETRIES_MAX: u64 = 5;
 pub const ROUTE_TIMEOUT_MAX: u64 = 86_400_000;
 /// The longest window of a rate element, seconds: a leap year, for yearly budgets.
 pub const ROUTE_WINDOW_MAX: u64 = 366 * 86_400;
-/// Bytes of a value that tells a rate element's buckets apart; a longer one is told by its digest.
-pub const ROUTE_BUCKET_MAX: usize = 256;
 /// Errors told of one route; whoever has more mends these first.
 pub const ROUTE_ERRORS_MAX: usize = 32;
 

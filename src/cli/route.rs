@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::Outcome;
 use crate::limits::METADATA_ENTRIES_MAX;
 use crate::providers::Slug;
-use crate::route::{Allowance, End, Field, FieldValue, Graph, Kind, Request, Step, Walk};
+use crate::route::{Allowance, End, Field, FieldValue, Graph, Kind, Passage, Request, Step, Walk};
 
 /// What `route` can be told.
 #[derive(Debug, clap::Subcommand)]
@@ -76,7 +76,7 @@ pub(super) fn run(action: &Action) -> Outcome {
             Step::End(end) => break end,
         };
     };
-    let trail = walk.trail(&graph, &request);
+    let trail = walk.passages(0, &graph, &request);
     let told = told(&end, answered);
     match test.json {
         true => println!("{:#}", json!({"trail": trail, "end": told})),
@@ -264,41 +264,19 @@ fn sentence(end: &End<'_>, step: u8, asked: u8) -> String {
     }
 }
 
-fn table(trail: &[Value]) -> String {
-    let text = |entry: &Value, name: &str| match entry.get(name) {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => "-".to_owned(),
-    };
-    let row = |entry: &Value| {
-        let inputs = entry.get("inputs").and_then(Value::as_object);
-        let inputs = inputs.map_or("-".to_owned(), |inputs| {
-            let pairs: Vec<String> = inputs
-                .iter()
-                .map(|(name, value)| input(name, value))
-                .collect();
-            pairs.join(" ")
-        });
+fn table(trail: &[Passage<'_>]) -> String {
+    let or_dash = |text: &str| if text.is_empty() { "-" } else { text }.to_owned();
+    let row = |passage: &Passage<'_>| {
         [
-            text(entry, "element"),
-            text(entry, "type"),
-            inputs,
-            text(entry, "outcome"),
-            text(entry, "next"),
+            passage.element.id.to_string(),
+            passage.element.kind.name().to_owned(),
+            or_dash(&passage.saw_text()),
+            or_dash(passage.outcome.as_deref().unwrap_or_default()),
+            or_dash(passage.next.unwrap_or_default()),
         ]
     };
     let heading = ["ELEMENT", "TYPE", "INPUTS", "OUTCOME", "NEXT"].map(str::to_owned);
     super::table(heading, trail.iter().map(row).collect())
-}
-
-fn input(name: &str, value: &Value) -> String {
-    match (name, value) {
-        ("missing", Value::Array(fields)) => {
-            let fields: Vec<&str> = fields.iter().filter_map(Value::as_str).collect();
-            format!("no {}", fields.join(", no "))
-        }
-        _ => format!("{name}={value}"),
-    }
 }
 
 #[cfg(test)]

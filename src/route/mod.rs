@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 pub use condition::{Condition, Field, FieldValue, Number, Scalar, Test};
 pub use report::RouteError;
-pub use walk::{Ask, Count, End, Request, Step, Walk};
+pub use walk::{Ask, Count, End, Passage, Request, Step, Walk};
 
 /// A route whose every path ends: from each element there is a way on, none leads back, and only `end` has none.
 #[derive(Debug, Clone, PartialEq)]

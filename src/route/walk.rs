@@ -1,15 +1,17 @@
 //! A request's way through a route. The walk decides what it can and asks for the rest: whether a limit is reached, whether a
 //! model answers.
 
+use std::borrow::Cow;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use super::report::shown;
 use super::{
     Allowance, Element, Field, FieldValue, Graph, Index, Kind, Model, Number, Rate, Split,
 };
-use crate::limits::{ROUTE_BUCKET_MAX, ROUTE_DEPTH_MAX};
+use crate::limits::ROUTE_DEPTH_MAX;
 
 /// What a walk needs to know of its request. The fields do not change on the way.
 pub trait Request {
@@ -52,7 +54,7 @@ pub struct Count<'g> {
     /// What is allowed.
     pub rate: &'g Rate,
     /// The value of its key, which tells the request's bucket; `None`: the bucket of all that lack the key.
-    pub bucket: Option<Box<str>>,
+    pub bucket: Option<Cow<'g, str>>,
 }
 
 /// A model element's question.
@@ -79,6 +81,19 @@ pub enum End<'g> {
     Limit(&'g Rate),
     /// No model was asked at all.
     Nothing,
+}
+
+/// An element that was passed, told.
+#[derive(Debug)]
+pub struct Passage<'g> {
+    /// The element.
+    pub element: &'g Element,
+    /// What it looked at, by name; `missing` are the fields that the request lacks.
+    pub saw: Map<String, Value>,
+    /// The output that it chose, where it had a choice.
+    pub outcome: Option<Cow<'static, str>>,
+    /// The id of the element behind; `None`: the route ended here.
+    pub next: Option<&'g str>,
 }
 
 /// An element that was passed.
@@ -112,7 +127,7 @@ impl Walk {
     }
 
     /// Sets out.
-    pub fn begin<'g>(&mut self, graph: &'g Graph, request: &impl Request) -> Step<'g> {
+    pub fn begin<'g>(&mut self, graph: &'g Graph, request: &'g impl Request) -> Step<'g> {
         debug_assert!(self.visits.is_empty(), "a walk begins once");
         self.go_on(graph, request)
     }
@@ -122,7 +137,7 @@ impl Walk {
         &mut self,
         within: bool,
         graph: &'g Graph,
-        request: &impl Request,
+        request: &'g impl Request,
     ) -> Step<'g> {
         let Kind::Rate {
             success, fallback, ..
@@ -146,7 +161,7 @@ impl Walk {
         &mut self,
         answers: bool,
         graph: &'g Graph,
-        request: &impl Request,
+        request: &'g impl Request,
     ) -> Step<'g> {
         let Kind::Model {
             success, fallback, ..
@@ -166,24 +181,33 @@ impl Walk {
         self.leave(next, graph, request)
     }
 
-    /// What was passed so far, in order: each element with what it looked at, how it decided and where that led.
-    pub fn trail(&self, graph: &Graph, request: &impl Request) -> Vec<Value> {
+    /// What was passed so far, in order, without the first ones.
+    pub fn passages<'g>(
+        &self,
+        skipped: usize,
+        graph: &'g Graph,
+        request: &impl Request,
+    ) -> Vec<Passage<'g>> {
         let after = self.visits.iter().skip(1).map(|visit| visit.element);
-        let after = after.chain([self.at]).map(Some);
-        let entries = self.visits.iter().zip(after);
-        entries
-            .map(|(visit, next)| {
-                let next = next.filter(|next| *next != visit.element);
-                visit.told(graph, next, request)
-            })
-            .collect()
+        let visits = self.visits.iter().zip(after.chain([self.at]));
+        let passage = |(visit, next): (&Visit, Index)| {
+            let element = graph.element(visit.element);
+            let (saw, outcome) = visit.saw(element, request);
+            Passage {
+                element,
+                saw,
+                outcome,
+                next: (next != visit.element).then(|| &*graph.element(next).id),
+            }
+        };
+        visits.skip(skipped).map(passage).collect()
     }
 
     fn leave<'g>(
         &mut self,
         next: Option<Index>,
         graph: &'g Graph,
-        request: &impl Request,
+        request: &'g impl Request,
     ) -> Step<'g> {
         match next {
             Some(next) => {
@@ -195,7 +219,7 @@ impl Walk {
     }
 
     /// Passes what needs no answer.
-    fn go_on<'g>(&mut self, graph: &'g Graph, request: &impl Request) -> Step<'g> {
+    fn go_on<'g>(&mut self, graph: &'g Graph, request: &'g impl Request) -> Step<'g> {
         loop {
             // No path of a sound graph is longer.
             assert!(self.visits.len() < ROUTE_DEPTH_MAX, "a route leads back");
@@ -260,31 +284,18 @@ impl Walk {
 }
 
 impl Visit {
-    fn told(self, graph: &Graph, next: Option<Index>, request: &impl Request) -> Value {
-        let element = graph.element(self.element);
-        let mut told = Map::new();
-        told.insert("element".to_owned(), json!(&*element.id));
-        told.insert("type".to_owned(), json!(element.kind.name()));
-        let (inputs, outcome) = self.looked(element, request);
-        if let Some(inputs) = inputs {
-            told.insert("inputs".to_owned(), inputs);
-        }
-        if let Some(outcome) = outcome {
-            told.insert("outcome".to_owned(), outcome);
-        }
-        if let Some(next) = next {
-            told.insert("next".to_owned(), json!(&*graph.element(next).id));
-        }
-        Value::Object(told)
-    }
-
     /// What the element looked at, and which of its outputs it chose.
-    fn looked(self, element: &Element, request: &impl Request) -> (Option<Value>, Option<Value>) {
+    fn saw(
+        self,
+        element: &Element,
+        request: &impl Request,
+    ) -> (Map<String, Value>, Option<Cow<'static, str>>) {
         let way = |success| match success {
-            true => "success",
-            false => "fallback",
+            true => Some("success".into()),
+            false => Some("fallback".into()),
         };
-        match (&element.kind, self.passed) {
+        let mut saw = Map::new();
+        let outcome = match (&element.kind, self.passed) {
             (Kind::Conditional { condition, .. }, Passed::Tested(holds)) => {
                 let mut fields = Vec::new();
                 condition.visit_fields(&mut |field| {
@@ -292,37 +303,72 @@ impl Visit {
                         fields.push(field);
                     }
                 });
-                (Some(seen(&fields, request)), Some(json!(holds.to_string())))
+                see(&mut saw, &fields, request);
+                Some(if holds { "true" } else { "false" }.into())
             }
             (Kind::Percentage(split), Passed::Drawn(point)) => {
-                let inputs = json!({"drawn": hundredths(point)});
-                let share = split.share(point);
-                (Some(inputs), Some(json!(hundredths(share.size))))
+                saw.insert("drawn".to_owned(), json!(hundredths(point)));
+                Some(hundredths(split.share(point).size).into())
             }
             (Kind::Rate { rate, .. }, Passed::Counted(within)) => {
-                let mut inputs = seen(&[&rate.key], request);
+                see(&mut saw, &[&rate.key], request);
                 let (kind, limit) = match rate.allowance {
                     Allowance::Requests(limit) => ("count", json!(limit)),
                     Allowance::Cost(limit) => ("cost", json!(limit as f64 / 1e12)),
                 };
-                inputs["limitType"] = json!(kind);
-                inputs["limit"] = limit;
-                inputs["window"] = json!(rate.window.as_secs());
-                (Some(inputs), Some(json!(way(within))))
+                saw.insert("limitType".to_owned(), json!(kind));
+                saw.insert("limit".to_owned(), limit);
+                saw.insert("window".to_owned(), json!(rate.window.as_secs()));
+                way(within)
             }
             (Kind::Model { model, .. }, Passed::Asked(number, answers)) => {
-                let inputs =
-                    json!({"provider": *model.provider, "model": *model.model, "step": number});
-                (Some(inputs), Some(json!(way(answers))))
+                saw.insert("provider".to_owned(), json!(*model.provider));
+                saw.insert("model".to_owned(), json!(*model.model));
+                saw.insert("step".to_owned(), json!(number));
+                way(answers)
             }
-            _ => (None, None),
+            _ => None,
+        };
+        (saw, outcome)
+    }
+}
+
+/// One flat object: `element`, `type`, what it saw by name, `outcome` and `next`.
+impl Serialize for Passage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("element", &*self.element.id)?;
+        map.serialize_entry("type", self.element.kind.name())?;
+        if !self.saw.is_empty() {
+            map.serialize_entry("inputs", &self.saw)?;
         }
+        if let Some(outcome) = &self.outcome {
+            map.serialize_entry("outcome", outcome)?;
+        }
+        if let Some(next) = self.next {
+            map.serialize_entry("next", next)?;
+        }
+        map.end()
+    }
+}
+
+impl Passage<'_> {
+    /// What it saw, for people.
+    pub fn saw_text(&self) -> String {
+        let pair = |(name, value): (&String, &Value)| match (name.as_str(), value) {
+            ("missing", Value::Array(fields)) => {
+                let fields: Vec<&str> = fields.iter().filter_map(Value::as_str).collect();
+                format!("no {}", fields.join(", no "))
+            }
+            _ => format!("{name}={value}"),
+        };
+        self.saw.iter().map(pair).collect::<Vec<_>>().join(" ")
     }
 }
 
 /// The values that fields have, cut to a bound, and the names of those that the request lacks.
-fn seen(fields: &[&Field], request: &impl Request) -> Value {
-    let (mut seen, mut missing) = (Map::new(), Vec::new());
+fn see(saw: &mut Map<String, Value>, fields: &[&Field], request: &impl Request) {
+    let mut missing = Vec::new();
     for field in fields {
         let name = field.to_string();
         let value = match request.field(field) {
@@ -337,12 +383,11 @@ fn seen(fields: &[&Field], request: &impl Request) -> Value {
             Some(FieldValue::Text(text)) => json!(shown(text)),
             Some(FieldValue::Nested) => json!("(nested)"),
         };
-        seen.insert(name, value);
+        saw.insert(name, value);
     }
     if !missing.is_empty() {
-        seen.insert("missing".to_owned(), Value::Array(missing));
+        saw.insert("missing".to_owned(), Value::Array(missing));
     }
-    Value::Object(seen)
 }
 
 /// Hundredths of a percent as outputs write them.
@@ -350,15 +395,9 @@ fn hundredths(size: u16) -> String {
     format!("{}%", f64::from(size) / 100.0)
 }
 
-/// What tells one bucket from the others: a number and the text that writes it are the same one. A long value is told by its
-/// digest.
-fn bucket(value: FieldValue<'_>) -> Option<Box<str>> {
+/// What tells one bucket from the others: a number and the text that writes it are the same one.
+fn bucket(value: FieldValue<'_>) -> Option<Cow<'_, str>> {
     Some(match value {
-        FieldValue::Text(text) if text.len() > ROUTE_BUCKET_MAX => {
-            let digest = Sha256::digest(text);
-            let hexadecimal = digest.iter().map(|byte| format!("{byte:02x}"));
-            hexadecimal.collect::<String>().into()
-        }
         FieldValue::Text(text) => text.into(),
         FieldValue::Bool(value) => value.to_string().into(),
         FieldValue::Number(Number::Whole(number)) => number.to_string().into(),

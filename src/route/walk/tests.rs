@@ -49,6 +49,11 @@ fn graph(elements: &Value) -> Graph {
     Graph::parse(elements).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
+fn trail(walk: &Walk, graph: &Graph, request: &Given) -> Vec<Value> {
+    let passages = walk.passages(0, graph, request);
+    passages.iter().map(|passage| json!(passage)).collect()
+}
+
 /// The elements passed, each with its outcome, and the end; `failing` are the models that do not answer and the limits
 /// that are reached.
 fn way(graph: &Graph, request: &Given, failing: &[&str]) -> (Vec<String>, String) {
@@ -67,7 +72,7 @@ fn way(graph: &Graph, request: &Given, failing: &[&str]) -> (Vec<String>, String
         End::Limit(rate) => format!("limit {:?}", rate.allowance),
         End::Nothing => "nothing".to_owned(),
     };
-    let trail = walk.trail(graph, request);
+    let trail = trail(&walk, graph, request);
     let passed = trail.iter().map(|entry| {
         let outcome = entry.get("outcome").and_then(Value::as_str);
         let id = entry["element"].as_str().expect("an id");
@@ -235,7 +240,7 @@ fn values_that_are_written_alike_share_a_bucket() {
     let bucket = |value: Value| {
         let request = Given::with(json!({"user": value}));
         match Walk::new(&graph).begin(&graph, &request) {
-            Step::Count(count) => count.bucket.map(String::from),
+            Step::Count(count) => count.bucket.map(Cow::into_owned),
             other => panic!("{other:?}"),
         }
     };
@@ -245,10 +250,6 @@ fn values_that_are_written_alike_share_a_bucket() {
     assert_eq!(bucket(json!(true)).as_deref(), Some("true"));
     assert_eq!(bucket(Value::Null), None);
     assert_eq!(bucket(json!([1])), None);
-    let long = |last: &str| bucket(json!("x".repeat(ROUTE_BUCKET_MAX) + last));
-    assert_eq!(long("").map(|text| text.len()), Some(ROUTE_BUCKET_MAX));
-    assert_eq!(long("a").map(|text| text.len()), Some(64));
-    assert_ne!(long("a"), long("b"));
 }
 
 #[test]
@@ -277,13 +278,13 @@ fn the_trail_tells_what_was_looked_at() {
          "inputs": {"provider": "workers-ai", "model": "@cf/meta/llama-3.1-8b-instruct", "step": 0}},
         {"element": "e", "type": "end"},
     ]);
-    assert_eq!(Value::from(walk.trail(&graph, &request)), expected);
+    assert_eq!(json!(trail(&walk, &graph, &request)), expected);
 
     let request = Given::with(json!({}));
     request.dice.set(u64::MAX / 2);
     let mut walk = Walk::new(&graph);
     walk.begin(&graph, &request);
-    let trail = walk.trail(&graph, &request);
+    let trail = trail(&walk, &graph, &request);
     let split = json!({"element": "p", "type": "percentage", "inputs": {"drawn": "49.99%"}, "outcome": "90%", "next": "m1"});
     assert_eq!(trail.last(), Some(&split));
 }
@@ -368,7 +369,7 @@ proptest! {
             End::Failure => prop_assert!(answered.is_none() && !asked.is_empty()),
             End::Limit(_) | End::Nothing => prop_assert!(asked.is_empty()),
         }
-        let trail = walk.trail(&graph, &request);
+        let trail = trail(&walk, &graph, &request);
         let written = graph.to_elements();
         let outputs = |id: &Value| {
             let mut all = written.as_array().expect("elements").iter();
