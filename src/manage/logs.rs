@@ -548,7 +548,9 @@ fn show(log: &Log) -> Value {
         "guardrails": null,
         "prompts": null,
         "location": null,
-        "route": null,
+        "route": details.route.as_ref().map(|[name, version, element]| {
+            json!({"name": name, "version_id": version, "element_id": element})
+        }),
     });
     let more = json!({
         "retries": details.attempts.saturating_sub(1),

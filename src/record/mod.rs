@@ -39,6 +39,8 @@ pub struct Record {
     pub provider: Option<Arc<str>>,
     /// The model asked for, without the provider before it.
     pub model: Option<Box<str>>,
+    /// The dynamic route that chose the model.
+    pub route: Option<Box<Routed>>,
     /// What was changed of the request beyond saying it in another dialect: `cf-aig-changes`.
     pub changes: Option<Box<str>>,
     /// Whether the provider speaks another dialect than the client.
@@ -87,6 +89,7 @@ impl Record {
             token: None,
             provider: None,
             model: None,
+            route: None,
             changes: None,
             translated: false,
             answered_model: None,
@@ -214,6 +217,17 @@ pub struct TokenName {
     pub id: Arc<str>,
     /// As its owner called it.
     pub name: Arc<str>,
+}
+
+/// Where in a dynamic route a model was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    /// The route's name.
+    pub name: Arc<str>,
+    /// The version that was deployed.
+    pub version_id: Arc<str>,
+    /// The model element; empty where the route ended before one.
+    pub element_id: Box<str>,
 }
 
 /// How a request ended.

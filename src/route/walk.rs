@@ -376,6 +376,7 @@ fn see(saw: &mut Map<String, Value>, fields: &[&Field], request: &impl Request) 
                 missing.push(json!(name));
                 continue;
             }
+            Some(_) if holds_key(field) => json!("(not shown)"),
             Some(FieldValue::Null) => Value::Null,
             Some(FieldValue::Bool(value)) => json!(value),
             Some(FieldValue::Number(Number::Whole(number))) => json!(number),
@@ -387,6 +388,15 @@ fn see(saw: &mut Map<String, Value>, fields: &[&Field], request: &impl Request) 
     }
     if !missing.is_empty() {
         saw.insert("missing".to_owned(), Value::Array(missing));
+    }
+}
+
+/// Whether a field is a header by whose name its value lets somebody in.
+fn holds_key(field: &Field) -> bool {
+    const WORDS: [&str; 5] = ["auth", "key", "token", "secret", "cookie"];
+    match field {
+        Field::Header(name) => WORDS.iter().any(|word| name.contains(word)),
+        _ => false,
     }
 }
 

@@ -48,6 +48,9 @@ fn write_text(out: &mut String, record: &Record) {
     if let Some(model) = record.model.as_ref().or(record.answered_model.as_ref()) {
         let _ = write!(out, " model={}", printable(model));
     }
+    if let Some(route) = &record.route {
+        let _ = write!(out, " route={:?}", route.name);
+    }
     let _ = write!(
         out,
         " in={} out={} total={} own={} connect={} upstream={} stream={}",
@@ -93,6 +96,7 @@ fn to_json(record: &Record) -> Value {
         "token": record.token.as_ref().map(|token| json!({"id": &*token.id, "name": &*token.name})),
         "provider": record.provider.as_deref(),
         "model": record.model.as_deref(),
+        "route": record.route.as_ref().map(|route| &*route.name),
         "answered_model": record.answered_model.as_deref(),
         "translated": record.translated,
         "changes": record.changes.as_deref(),
@@ -148,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::meter::Usage;
-    use crate::record::{End, Ids, Timings, TokenName};
+    use crate::record::{End, Ids, Routed, Timings, TokenName};
 
     fn record() -> Record {
         let mut ids = Ids::new(0, 1);
@@ -165,6 +169,7 @@ mod tests {
             }),
             provider: Some("openai".into()),
             model: Some("a b\n".into()),
+            route: None,
             changes: None,
             translated: false,
             answered_model: None,
@@ -213,10 +218,15 @@ mod tests {
         let record = Record {
             model: None,
             answered_model: Some("gpt-4o-2026".into()),
+            route: Some(Box::new(Routed {
+                name: "a b".into(),
+                version_id: "v".into(),
+                element_id: "m".into(),
+            })),
             ..record()
         };
         write_line(&mut out, &record, Format::Text);
-        assert!(out.contains(" model=gpt-4o-2026 "), "{out}");
+        assert!(out.contains(" model=gpt-4o-2026 route=\"a b\" "), "{out}");
     }
 
     #[test]
@@ -235,7 +245,7 @@ mod tests {
         // What log shippers are configured with: a name that goes or changes breaks them.
         assert_eq!(
             names(&value),
-            "time id client method path gateway token provider model answered_model translated changes usage status code detail end \
+            "time id client method path gateway token provider model route answered_model translated changes usage status code detail end \
              request_bytes response_bytes attempts reused timings_us"
         );
         assert_eq!(

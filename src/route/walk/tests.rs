@@ -34,7 +34,7 @@ impl Request for Given {
         match field {
             Field::Metadata(key) => self.metadata.get(&**key).map(FieldValue::from),
             Field::Body(names) => FieldValue::find(&self.body, names),
-            Field::Header(_) => None,
+            Field::Header(name) => (&**name == "x-api-key").then_some(FieldValue::Text("k")),
         }
     }
 
@@ -257,7 +257,8 @@ fn the_trail_tells_what_was_looked_at() {
     let mut elements = support();
     elements[1]["properties"]["conditions"] = json!({"$or": [
         {"metadata.plan": "free", "metadata.age": {"$gt": 3}},
-        {"body.messages": {"$exists": false}, "body.model": {"$ne": "x"}, "headers.x-team": "a", "metadata.plan": "none"},
+        {"body.messages": {"$exists": false}, "body.model": {"$ne": "x"}, "headers.x-team": "a", "metadata.plan": "none",
+         "headers.x-api-key": "a"},
     ]});
     let graph = graph(&elements);
     let mut request = Given::with(json!({"plan": "free", "age": 7, "user_id": "u"}));
@@ -271,7 +272,7 @@ fn the_trail_tells_what_was_looked_at() {
         {"element": "s", "type": "start", "next": "c"},
         {"element": "c", "type": "conditional", "outcome": "true", "next": "r",
          "inputs": {"metadata.plan": "free", "metadata.age": 7, "body.messages": "(nested)", "body.model": long,
-                    "missing": ["headers.x-team"]}},
+                    "headers.x-api-key": "(not shown)", "missing": ["headers.x-team"]}},
         {"element": "r", "type": "rate", "outcome": "fallback", "next": "m2",
          "inputs": {"metadata.user_id": "u", "limitType": "count", "limit": 100, "window": 3600}},
         {"element": "m2", "type": "model", "outcome": "success", "next": "e",

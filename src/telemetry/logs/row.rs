@@ -102,6 +102,9 @@ pub struct Details<'a> {
     /// What was changed of the request on its way to a provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<Cow<'a, str>>,
+    /// The dynamic route: its name, its version, the element that asked the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<[Cow<'a, str>; 3]>,
     /// The stored key that paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_alias: Option<Cow<'a, str>>,
@@ -184,6 +187,17 @@ impl Row {
     }
 }
 
+/// What a rule looked at may be the client's own text.
+fn clean_decision(mut decision: serde_json::Value) -> serde_json::Value {
+    let inputs = decision.as_object_mut().into_iter().flatten();
+    for (_, input) in inputs {
+        if let Some(Cow::Owned(clean)) = input.as_str().map(redact_text) {
+            *input = clean.into();
+        }
+    }
+    decision
+}
+
 fn saturated(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -208,6 +222,10 @@ fn details(record: &Record, log: &Logged) -> String {
         reused: record.reused,
         answered_model: record.answered_model.as_deref().map(Cow::Borrowed),
         changes: record.changes.as_deref().map(Cow::Borrowed),
+        route: record
+            .route
+            .as_ref()
+            .map(|route| [&*route.name, &*route.version_id, &*route.element_id].map(Cow::Borrowed)),
         key_alias: match &log.paid_by {
             PaidBy::Stored(alias) => Some(Cow::Borrowed(alias)),
             _ => None,
@@ -225,6 +243,7 @@ fn details(record: &Record, log: &Logged) -> String {
             .decisions()
             .iter()
             .filter_map(|decision| serde_json::to_value(decision).ok())
+            .map(clean_decision)
             .collect(),
         timings: [
             micros(times.total),
@@ -333,7 +352,7 @@ fn kind_of(path: &str) -> (Option<&'static str>, Option<&'static str>) {
 mod tests {
     use super::*;
     use crate::meter::cost::Money;
-    use crate::record::{Captured, Decision, Ids};
+    use crate::record::{Captured, Decision, Ids, Routed, Trail};
     use bytes::Bytes;
     use quanta::Instant;
 
@@ -433,6 +452,14 @@ mod tests {
             Some("generate")
         );
         assert_eq!(kind_of("files"), (None, None));
+        let route = Some(Box::new(Routed {
+            name: "support".into(),
+            version_id: "v".into(),
+            element_id: "m1".into(),
+        }));
+        let row = row_of(Record { route, ..record() }, &LogSettings::default()).expect("a row");
+        let details: Details<'_> = serde_json::from_str(&row.details).expect("JSON");
+        assert_eq!(details.route.expect("a route"), ["support", "v", "m1"]);
         let cost = |cost| {
             let record = Record {
                 cost: Some(Money(cost)),
@@ -454,7 +481,15 @@ mod tests {
         };
         let with = |redacts| {
             let text = |front: &str| Some(format!("{front}{secret}").into_boxed_str());
+            let mut trail = Trail::default();
+            trail.push(Decision {
+                rule: "route",
+                outcome: "true",
+                at: Duration::ZERO,
+                inputs: vec![("saw", secret.into())],
+            });
             let log = Logged {
+                trail,
                 event_id: text("e "),
                 user_agent: text("ua "),
                 metadata: Some(format!(r#"{{"a":"{secret}"}}"#).into()),
