@@ -16,7 +16,7 @@
 //! | [`access`] | permission groups, policies and what they allow; the form of tokens |
 //! | [`seal`] | stored keys under the master key |
 //! | [`aggregate`] | figures of traffic, counted apart from the logs |
-//! | [`tables`] | what all data threads share, in locked shards: `cache`, the stored answers |
+//! | [`tables`] | what all data threads share, in locked shards: `cache`, the stored answers; `rate` and `spend`, counts and budgets, found by `ledger` |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
 //! | [`snapshot`] | the immutable view that the data plane reads |
 //! | [`gateway`] | a request's life, one file a phase; `connection` goes through them, `unified` through its own |

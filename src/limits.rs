@@ -558,3 +558,22 @@ pub const CACHE_DISK_REST: Duration = Duration::from_secs(10);
 pub const CACHE_LOAD_WAIT: Duration = Duration::from_secs(3);
 /// How long the end of the program waits until stored answers are written.
 pub const CACHE_STOP_WAIT: Duration = Duration::from_secs(5);
+
+// --- tables: rate, spend ---
+
+/// Buckets of a sliding window: what is forgotten a bucket late keeps out less than two requests of a hundred.
+pub const SLIDING_PARTS: u64 = 64;
+/// The longest window: what it is measured in must not overflow, and nobody waits so long.
+pub const WINDOW_MAX: Duration = Duration::from_secs(500 * 366 * 86_400);
+/// How late a thread may count after it read the clock.
+pub const CLOCK_LAG: Duration = Duration::from_secs(10);
+/// How far the wall clock may drift within a second before that is taken for a jump.
+pub const CLOCK_SLEW_MAX: Duration = Duration::from_secs(2);
+/// Counters of values that clients send, of each kind; values beyond share one counter for each rule. Some 200 bytes each.
+pub const KEYED_MAX: usize = 262_144;
+/// Counters that are looked at for each new one, whether they may go: with several, the table is at most twice what is in use.
+pub const KEYED_LOOKS: usize = 3;
+/// The longest a reservation stands whose request never ends (resolutions 13).
+pub const RESERVATION_MAX: Duration = Duration::from_secs(15 * 60);
+/// Reservations lapse in steps of so many milliseconds.
+pub const RESERVATION_STEP: u64 = 15_000;

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Rooms that know no socket and no runtime.
-const SANS_IO: [&str; 9] = [
+const SANS_IO: [&str; 11] = [
     "http",
     "providers",
     "route",
@@ -28,6 +28,8 @@ const SANS_IO: [&str; 9] = [
     "dialect",
     "record",
     "aggregate",
+    "tables/rate",
+    "tables/spend",
     "snapshot",
     "sim/content",
 ];
