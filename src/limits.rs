@@ -577,3 +577,9 @@ pub const KEYED_LOOKS: usize = 3;
 pub const RESERVATION_MAX: Duration = Duration::from_secs(15 * 60);
 /// Reservations lapse in steps of so many milliseconds.
 pub const RESERVATION_STEP: u64 = 15_000;
+/// How often counters that changed are written: what may be counted twice after a crash.
+pub const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest `Retry-After` that official clients wait for.
+pub const SDK_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Counters that are over are removed from the file after so many writes.
+pub const COUNTERS_FORGET_ROUNDS: u32 = 60;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use quanta::Instant;
 
+use super::admit::{admit, admit_key};
 use super::attempt::{Failure, Outgoing, attempt};
 use super::authenticate::authenticate;
 use super::body::{self, Whole};
@@ -416,6 +417,7 @@ fn prepare<'a>(
     });
     // What is refused before this would let anybody fill the log.
     settle.log(head, &resolved.gateway.logs);
+    admit(thread, &resolved.gateway, settle)?;
     if resolved.unmade && identity.is_authenticated() {
         (thread.shared.ask)(Ask::DefaultGateway);
     }
@@ -433,6 +435,7 @@ fn prepare<'a>(
         settings.house_keys_unauthenticated,
     )?;
     settle.log_payer(&paying);
+    admit_key(thread, &paying, settle)?;
     let opened = match &paying {
         Paying::Stored(key) => Some(credential::open(key, &snapshot.sealer, &snapshot.account)?),
         _ => None,

@@ -1,9 +1,11 @@
 //! Answers that the gateway makes itself (spec: data plane 11).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::config::ErrorStatus;
 use crate::http::write;
+use crate::limits::SDK_WAIT_MAX;
 
 /// A refusal or a failure, as the client and the log are told.
 #[derive(Debug, Clone)]
@@ -13,13 +15,15 @@ pub struct GatewayError {
     /// The code of data plane 11.
     pub code: u16,
     /// The message that stands for the code.
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
     /// More about it, where the page gives no text: goes into `description`.
     pub description: Option<Cow<'static, str>>,
     /// What the operator should know; never sent.
     pub detail: Option<String>,
     /// Seconds for `Retry-After`.
     pub retry_after: Option<u32>,
+    /// Whether clients are told that it is no use to try again soon (`x-should-retry: false`, as SDKs understand it).
+    pub is_final: bool,
 }
 
 impl GatewayError {
@@ -27,10 +31,11 @@ impl GatewayError {
         Self {
             status,
             code,
-            message,
+            message: Cow::Borrowed(message),
             description: None,
             detail: None,
             retry_after: None,
+            is_final: false,
         }
     }
 
@@ -116,6 +121,28 @@ impl GatewayError {
         Self::new(401, 2009, "Unauthorized")
     }
 
+    /// There were as many requests as there may be; one more may come after `wait`.
+    pub fn rate_limited(wait: Duration) -> Self {
+        Self::new(429, 2003, "Rate limited").after(wait)
+    }
+
+    /// As much money was spent as may be; `text` names the rule (data plane 8.1).
+    pub fn spent(text: String, wait: Duration) -> Self {
+        Self {
+            message: Cow::Owned(text),
+            is_final: true,
+            ..Self::new(429, 2045, "").after(wait)
+        }
+    }
+
+    /// With a wait: SDKs wait for a minute at most, and else try again much too early.
+    fn after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        self.retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
+        self.is_final = wait > SDK_WAIT_MAX;
+        self
+    }
+
     /// The account is not this instance's.
     pub fn no_account(id: &str) -> Self {
         Self::new(404, 7003, "Could not route to the account")
@@ -195,8 +222,8 @@ impl GatewayError {
     /// The body: the exact envelope of data plane 11.
     pub fn body(&self, status: u16) -> Vec<u8> {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let message = quoted(self.message);
-        let description = quoted(self.description.as_deref().unwrap_or(self.message));
+        let message = quoted(&self.message);
+        let description = quoted(self.description.as_deref().unwrap_or(&self.message));
         let code = self.code;
         // In the order of the page, for people who read it.
         format!(
@@ -225,6 +252,9 @@ impl GatewayError {
             out.extend_from_slice(b"retry-after: ");
             write::decimal(&mut out, u64::from(seconds));
             out.extend_from_slice(b"\r\n");
+        }
+        if self.is_final {
+            write::header(&mut out, b"x-should-retry", b"false");
         }
         if close {
             write::header(&mut out, b"connection", b"close");
@@ -261,6 +291,24 @@ mod tests {
             "name":"AiGatewayError","httpCode":400,"internalCode":2005,
             "message":"Failed to get response from provider","description":"Failed to get response from provider"});
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn waits_are_told_and_long_ones_as_final() {
+        let head = |error: GatewayError| {
+            let answer = error.answer(ErrorStatus::Strict, b"", false, true);
+            String::from_utf8(answer).expect("text")
+        };
+        let short = head(GatewayError::rate_limited(Duration::from_millis(1001)));
+        assert!(short.starts_with("HTTP/1.1 429 ") && short.contains("retry-after: 2\r\n"));
+        assert!(!short.contains("x-should-retry"));
+        let long = head(GatewayError::rate_limited(Duration::from_millis(60_001)));
+        assert!(long.contains("retry-after: 61\r\nx-should-retry: false\r\n"));
+        let text = "Spend limit exceeded: rule 'a'".to_owned();
+        let spent = GatewayError::spent(text, Duration::ZERO);
+        assert_eq!((spent.retry_after, spent.is_final), (Some(1), true));
+        let body = String::from_utf8(spent.body(429)).expect("text");
+        assert_eq!(body.matches("Spend limit exceeded: rule 'a'").count(), 3);
     }
 
     #[test]

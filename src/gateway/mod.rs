@@ -1,5 +1,6 @@
 //! A request's life on a data thread: one file per phase, and the loop that goes through them.
 
+mod admit;
 mod attempt;
 mod authenticate;
 mod body;
@@ -36,6 +37,7 @@ use crate::net::pool::{Occupancy, Pool};
 use crate::net::resolver::Resolver;
 use crate::record::{Counters, Ids, Record};
 use crate::snapshot::{Published, Settings};
+use crate::tables::Ledger;
 
 /// What a data thread asks of control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Shared {
     pub snapshot: Arc<Published>,
     /// Asks control for something, without waiting for it.
     pub ask: Box<dyn Fn(Ask) + Send + Sync>,
+    /// What limits have counted.
+    pub ledger: Arc<Ledger>,
     /// Work on large bodies.
     pub helpers: Helpers,
     /// Names to addresses.

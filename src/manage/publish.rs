@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -20,6 +21,8 @@ use crate::snapshot::{
     Clocks, Gateway, LogSettings, Map, ProviderEntry, Published, Route, Settings, Sharded,
     Snapshot, StoredKey, Token, Tokens,
 };
+use crate::tables::rate::Limit;
+use crate::tables::{Key, Technique, Window};
 use crate::telemetry::notice;
 
 /// Why a configuration cannot be run.
@@ -290,18 +293,53 @@ fn gateway(
             stops: row.effective("log_management_strategy") == "STOP_INSERTING",
             redacts: row.is_on("log_redaction"),
         },
+        rate: rate(row),
         keys: stored_keys(&row.id, database)?.into(),
         routes: routes(&row.id, database, before)?,
     })
 }
 
+/// A number of 0 in either place means that there is no limit (data plane 5).
+fn rate(row: &gateways::Row) -> Option<Limit> {
+    let number = |name| row.effective(name).as_u64().filter(|number| *number > 0);
+    let limit = number("rate_limiting_limit")?;
+    let interval = Duration::from_secs(number("rate_limiting_interval")?);
+    let window = Window::new(
+        technique(&row.effective("rate_limiting_technique")),
+        interval,
+    );
+    Some(Limit::new(
+        Key::rule(&["gateway", &row.internal_id]),
+        limit,
+        window,
+    ))
+}
+
+fn technique(name: &Value) -> Technique {
+    match *name == Technique::Sliding.as_str() {
+        true => Technique::Sliding,
+        false => Technique::Fixed,
+    }
+}
+
+/// A stored key's own limit; its windows go by the clock.
+fn key_rate(id: &str, limit: Option<f64>, period: f64) -> Option<Limit> {
+    let limit = limit.filter(|limit| *limit > 0.0)?.max(1.0) as u64;
+    let period = Duration::try_from_secs_f64(period).ok()?;
+    (!period.is_zero()).then(|| {
+        let window = Window::new(Technique::Fixed, period);
+        Limit::new(Key::rule(&["key", id]), limit, window)
+    })
+}
+
 fn stored_keys(gateway: &str, database: &Connection) -> Result<Vec<Arc<StoredKey>>, PublishError> {
-    let query = "SELECT c.id, c.provider_slug, c.alias, c.default_config, s.id, s.name, s.key_id, s.sealed
+    let query = "SELECT c.id, c.provider_slug, c.alias, c.default_config, s.id, s.name, s.key_id, s.sealed, c.rate_limit, c.rate_limit_period
         FROM provider_configs c JOIN secrets s ON s.id = c.secret_id WHERE c.gateway_id = ?1 ORDER BY c.provider_slug, c.default_config DESC, c.alias";
     let mut statement = database.prepare_cached(query)?;
     let keys = statement.query_map([gateway], |row| {
         let text = |index| row.get::<_, String>(index);
         Ok(Arc::new(StoredKey {
+            rate: key_rate(&text(0)?, row.get(8)?, row.get(9)?),
             id: text(0)?.into(),
             provider: text(1)?.into(),
             alias: text(2)?.into(),
@@ -497,6 +535,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
                 byok_only: false,
                 prefer_stored_keys: false,
                 logs: LogSettings::default(),
+                rate: None,
                 keys: Box::default(),
                 routes: Map::default(),
             })

@@ -121,6 +121,16 @@ pub enum Technique {
     Sliding,
 }
 
+impl Technique {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Sliding => "sliding",
+        }
+    }
+}
+
 /// Which model is asked, and how patiently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {

@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::data::{self, Seat};
+use super::journal::{self, Journal};
 use super::{DataDir, Premises, Start, StartError, Summary, listen};
 use crate::config::{AccessLog, Config, Driver};
 use crate::gateway::{Ask, Edge, Shared};
@@ -51,6 +52,7 @@ pub struct Running {
     reload: Box<dyn Fn() -> Result<Config, String> + Send>,
     exit_after: Option<u64>,
     summary: Summary,
+    journal: Journal,
     _data_dir: DataDir,
 }
 
@@ -196,6 +198,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         AccessLog::Json => Some(Format::Json),
         AccessLog::Off => None,
     };
+    let (ledger, counters) = journal::open(data_dir.path())?;
     let logs = Logs::start(
         &data_dir.path().join(logs::FOLDER),
         log_bounds(&config),
@@ -203,6 +206,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     );
     let logs = Arc::new(logs.map_err(thread_failed("logs"))?);
     let writer = Writer::start(format, logs.clone()).map_err(thread_failed("writer"))?;
+    let journal = Journal::start(ledger.clone(), counters).map_err(thread_failed("counters"))?;
     let store = Store::start(database).map_err(thread_failed("store"))?;
     let api = Arc::new(Api {
         office,
@@ -219,6 +223,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         ask: Box::new(move |ask| {
             let _ = asks.try_send(ask);
         }),
+        ledger,
         helpers: Helpers::start(HELPERS).map_err(thread_failed("helper"))?,
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
         background: Default::default(),
@@ -288,6 +293,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         reload,
         exit_after,
         summary,
+        journal,
         _data_dir: data_dir,
     })
 }
@@ -311,6 +317,7 @@ impl Running {
             reload,
             exit_after,
             summary,
+            journal,
             _data_dir,
         } = self;
         let outcome = runtime.block_on(async {
@@ -361,6 +368,7 @@ impl Running {
             writer.stop();
         }
         crew.state.logs.stop();
+        journal.stop();
         outcome
     }
 }

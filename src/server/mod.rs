@@ -3,6 +3,7 @@
 mod control;
 mod data;
 mod data_dir;
+mod journal;
 mod listen;
 pub mod master_key;
 mod premises;

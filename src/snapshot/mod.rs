@@ -23,6 +23,7 @@ use crate::net::tls::UpstreamTls;
 use crate::providers::Provider;
 use crate::route::Graph;
 use crate::seal::{Sealed, Sealer};
+use crate::tables::rate::Limit;
 
 /// A small map, copied whole.
 pub type Map<K, V> = HashMap<K, V, ahash::RandomState>;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub prefer_stored_keys: bool,
     /// What is logged of its requests.
     pub logs: LogSettings,
+    /// How many requests it takes in a time.
+    pub rate: Option<Limit>,
     /// Its stored provider keys: sorted by provider, of each the default one first, the others by alias.
     pub keys: Box<[Arc<StoredKey>]>,
     /// Its dynamic routes that are deployed, by name.
@@ -119,6 +122,8 @@ pub struct StoredKey {
     pub secret: (Box<str>, Box<str>),
     /// The key itself.
     pub sealed: Sealed,
+    /// How many requests it pays for in a time.
+    pub rate: Option<Limit>,
 }
 
 impl Gateway {
@@ -251,6 +256,7 @@ mod tests {
                     key_id: "".into(),
                     bytes: Box::default(),
                 },
+                rate: None,
             })
         };
         let gateway = Gateway {
@@ -259,6 +265,7 @@ mod tests {
             byok_only: false,
             prefer_stored_keys: false,
             logs: LogSettings::default(),
+            rate: None,
             keys: Box::new([
                 key("groq", "a", false),
                 key("groq", "default", false),

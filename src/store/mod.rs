@@ -3,6 +3,7 @@
 // Its thread is no data thread: it answers control, whose wakers may be woken from anywhere.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod counters;
 mod id;
 mod migrate;
 
@@ -20,6 +21,7 @@ use rusqlite::{
 };
 use tokio::sync::oneshot;
 
+pub use counters::{COUNTERS_FILE, Counters};
 pub use id::{hex32, uuid};
 
 use crate::limits::{STORE_BUSY_WAIT, STORE_QUEUE_MAX};

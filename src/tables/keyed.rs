@@ -13,6 +13,8 @@ use crate::limits::{KEYED_LOOKS, KEYED_MAX};
 
 /// A counter of a table.
 pub(super) trait Kept {
+    /// What it is found by.
+    fn name(&self) -> Name;
     /// Whether nothing would be lost with it.
     fn is_over(&self, now: u64) -> bool;
 }
@@ -61,6 +63,23 @@ impl<T: Kept> Table<T> {
             lock(&self.order).push_back(name);
         }
         counter
+    }
+
+    /// Puts another counter in the place of this one, where nobody did before.
+    pub fn renew(&self, old: &Arc<T>, make: impl FnOnce(&T) -> T) -> Arc<T> {
+        match self.map.get_mut(&old.name()) {
+            Some(mut place) => {
+                if Arc::ptr_eq(&place, old) {
+                    *place = Arc::new(make(old));
+                }
+                place.clone()
+            }
+            None => {
+                let counter = Arc::new(make(old));
+                self.replace(old.name(), counter.clone());
+                counter
+            }
+        }
     }
 
     /// Puts a counter in the place of another.
@@ -147,6 +166,10 @@ mod tests {
     struct Until(u64);
 
     impl Kept for Until {
+        fn name(&self) -> Name {
+            Name::default()
+        }
+
         fn is_over(&self, now: u64) -> bool {
             self.0 <= now
         }

@@ -1,7 +1,7 @@
 //! So many requests in a time: exact over all threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::key::{Key, Name};
@@ -54,6 +54,12 @@ pub struct Counter {
 enum Count {
     Fixed(AtomicU64),
     Sliding(Mutex<Log<u64>>),
+}
+
+impl std::fmt::Debug for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counter").finish_non_exhaustive()
+    }
 }
 
 impl Counter {
@@ -133,6 +139,10 @@ impl Counter {
 }
 
 impl Kept for Counter {
+    fn name(&self) -> Name {
+        self.name
+    }
+
     fn is_over(&self, now: u64) -> bool {
         self.used(now) == 0
     }
@@ -211,6 +221,44 @@ impl Packing {
     }
 }
 
+/// A limit as it is set: its counter is found once, and goes on where the limit changes.
+#[derive(Debug)]
+pub struct Limit {
+    key: Key,
+    limit: u64,
+    window: Window,
+    counter: OnceLock<Arc<Counter>>,
+}
+
+impl Limit {
+    /// So many requests in a window, counted under a key.
+    pub fn new(key: Key, limit: u64, window: Window) -> Self {
+        Self {
+            key,
+            limit,
+            window,
+            counter: OnceLock::new(),
+        }
+    }
+
+    /// How many requests.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// In what time.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Counts a request, if one more is allowed.
+    #[inline]
+    pub fn admit(&self, counters: &Keyed, now: u64) -> Verdict {
+        let find = || counters.counter(self.key, self.window, now);
+        self.counter.get_or_init(find).admit(self.limit, now)
+    }
+}
+
 /// The counters of all rules, and of the values that clients send.
 pub struct Keyed(Table<Counter>);
 
@@ -243,11 +291,13 @@ impl Keyed {
         if found.window == window {
             return found;
         }
-        let mut log = found.log();
-        log.reshape(found.window, window, now);
-        let next = Arc::new(Counter::new(found.name, window, log, changed.clone()));
+        let renew = |old: &Counter| {
+            let mut log = old.log();
+            log.reshape(old.window, window, now);
+            Counter::new(old.name, window, log, changed.clone())
+        };
+        let next = self.0.renew(&found, renew);
         next.mark.set(&next, changed);
-        self.0.replace(found.name, next.clone());
         next
     }
 

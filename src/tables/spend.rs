@@ -122,6 +122,10 @@ impl Budget {
 }
 
 impl Kept for Budget {
+    fn name(&self) -> Name {
+        self.name
+    }
+
     fn is_over(&self, now: u64) -> bool {
         self.used(now) == (Money::ZERO, Money::ZERO)
     }

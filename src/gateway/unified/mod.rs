@@ -26,7 +26,7 @@ use super::error::GatewayError;
 use super::relay::Relaying;
 use super::settle::Settle;
 use super::translate::Translating;
-use super::{Ask, Thread, media, mint};
+use super::{Ask, Thread, admit, media, mint};
 use crate::dialect::exchange::{self, Handling, Seed, Sending};
 use crate::dialect::failure::Invalid;
 use crate::dialect::neutral::PartKind;
@@ -40,6 +40,9 @@ use crate::providers::Slug;
 use crate::record::TokenName;
 use crate::seal::Sealer;
 use crate::snapshot::{Gateway, Map, ProviderEntry, Settings, Snapshot, Tokens};
+
+/// What stands in the place of a provider where the body, which would name it, was not read.
+const ANY_PROVIDER: &str = "compat";
 
 /// An endpoint for all providers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +149,11 @@ pub(super) fn admit(
     }
     // What is refused before this would let anybody fill the log.
     settle.log(head, &asked.gateway.logs);
+    if let Err(error) = admit::admit(thread, &asked.gateway, settle) {
+        // Nobody has asked for a provider yet, and an entry has to name one.
+        settle.record.provider = Some(ANY_PROVIDER.into());
+        return Err(error);
+    }
     Ok(Box::new(Admitted {
         asked,
         identity,
@@ -311,6 +319,7 @@ impl<'t> Exchange<'_, 't, '_> {
         let credential =
             pay::credential(self.head, self.admitted, entry, self.settings, minted, now)?;
         self.settle.log_payer(&credential.paying);
+        admit::admit_key(self.thread, &credential.paying, self.settle)?;
         Ok(credential)
     }
 

@@ -306,7 +306,7 @@ fn outlive_file_limits() {
 }
 
 /// Lets the data threads go first where processors are scarce.
-fn lower_priority() {
+pub fn lower_priority() {
     // SAFETY: setpriority(2) takes no pointers; on Linux 0 means the calling thread. If it may not be lowered, it is not.
     unsafe {
         let _ = libc::setpriority(libc::PRIO_PROCESS, 0, 10);
