@@ -520,6 +520,16 @@ pub const CACHED_PIECE_MIN: usize = 4 << 10;
 pub const CACHED_PIECE_MAX: usize = 256 << 10;
 /// Bytes of all answers that are being gathered: ten of the largest.
 pub const CACHE_FILLING_BYTES_MAX: usize = 256 << 20;
+/// The least memory that the cache may be given: some answers.
+pub const CACHE_MEMORY_MIN: u64 = 1 << 20;
+/// Of the machine's memory, the part that the cache takes where nothing is set.
+pub const CACHE_MEMORY_SHARE: u64 = 16;
+/// The least that the cache takes where nothing is set: any machine has it.
+pub const CACHE_MEMORY_DEFAULT_MIN: u64 = 32 << 20;
+/// The most that the cache takes where nothing is set: other programs run beside it.
+pub const CACHE_MEMORY_DEFAULT_MAX: u64 = 1 << 30;
+/// The least disk that the cache may be given: twice the largest answer.
+pub const CACHE_DISK_MIN: u64 = 64 << 20;
 /// Shards of the cache: with so many, two of sixteen threads seldom meet.
 pub const CACHE_SHARDS: usize = 64;
 /// Bytes of a shard, below which there are fewer of them.

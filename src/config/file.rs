@@ -23,10 +23,12 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 41] = [
+pub(super) const KEYS: [&str; 43] = [
     "account.id",
     "data.access_log",
     "data.body_max",
+    "cache.disk_bytes",
+    "cache.memory_bytes",
     "data.client_body_idle",
     "data.client_head",
     "data.client_write_stall",

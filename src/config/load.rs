@@ -5,19 +5,23 @@ use std::fmt;
 use super::file::{Entry, GATEWAY_KEYS, parse_file};
 use super::value;
 use super::{
-    Config, ConfigError, Data, Flags, GatewayConfig, Logs, Management, Media, ProviderConfig,
-    SecretSource, TlsFiles, Upstream,
+    Cache, Config, ConfigError, Data, Flags, GatewayConfig, Logs, Management, Media,
+    ProviderConfig, SecretSource, TlsFiles, Upstream,
 };
 use crate::limits::{
-    CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX, HEADERS_MAX, LOG_BODY_DAYS_DEFAULT,
-    LOG_DAYS_DEFAULT, LOG_DISK_MIN,
+    CACHE_DISK_MIN, CACHE_MEMORY_MIN, CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX,
+    HEADERS_MAX, LOG_BODY_DAYS_DEFAULT, LOG_DAYS_DEFAULT, LOG_DISK_MIN,
 };
 use crate::providers::Slug;
 
 /// Settings of a gateway that have an effect; all others are checked, stored and told until their feature is there.
-const EFFECTIVE_SETTINGS: [&str; 7] = [
+const EFFECTIVE_SETTINGS: [&str; 11] = [
     "authentication",
     "byok_only",
+    "cache_invalidate_on_update",
+    "cache_streams",
+    "cache_ttl",
+    "cache_ttl_header_opts_in",
     "collect_logs",
     "log_management",
     "log_management_strategy",
@@ -137,6 +141,7 @@ impl Sources<'_> {
         let management = self.management();
         let media = self.one("media.fetch", "false", value::boolean);
         let logs = self.logs();
+        let cache = self.cache();
         let account_id = self.optional("account.id", "made at the first start", value::id);
         let data_dir = self.one("data_dir", "./ringgate-data", value::path);
         let providers = self.providers();
@@ -153,6 +158,7 @@ impl Sources<'_> {
             management: management?,
             media: Media { fetch: media? },
             logs: logs?,
+            cache: cache?,
             account_id,
             data_dir: data_dir?,
             providers,
@@ -298,6 +304,23 @@ impl Sources<'_> {
             disk_max,
             max_age_days: max_age_days?,
             body_max_age_days: body_max_age_days?,
+        })
+    }
+
+    fn cache(&mut self) -> Option<Cache> {
+        let memory_bytes = self.optional(
+            "cache.memory_bytes",
+            "a sixteenth of the memory, 32 MiB to 1 GiB",
+            |text| value::size(text, CACHE_MEMORY_MIN, 1 << 44),
+        );
+        let disk_bytes = self.one("cache.disk_bytes", "0", |text| match text {
+            "0" => Ok(0),
+            text => value::size(text, CACHE_DISK_MIN, 1 << 50)
+                .map_err(|error| format!("{error}, or 0 for none")),
+        });
+        Some(Cache {
+            memory_bytes,
+            disk_bytes: disk_bytes?,
         })
     }
 
@@ -748,7 +771,7 @@ mod tests {
             errors(file).contains("unknown key"),
             "a dotted name must be quoted"
         );
-        let file = "[data]\nlisten = [\"0.0.0.0:1\"]\n[providers.openai]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"env:NOT_SET_HERE\"\n[providers.\"custom-v1.x\"]\nbase_url = \"http://10.0.0.1/v1\"\n[gateways.prod]\nauthentication = false\ncache_ttl = 300\nguardrails = { prompt = { P1 = \"BLOCK\" } }\n";
+        let file = "[data]\nlisten = [\"0.0.0.0:1\"]\n[providers.openai]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"env:NOT_SET_HERE\"\n[providers.\"custom-v1.x\"]\nbase_url = \"http://10.0.0.1/v1\"\n[gateways.prod]\nauthentication = false\nzdr = true\nguardrails = { prompt = { P1 = \"BLOCK\" } }\n";
         let (config, shown) = read(Flags::default(), &[], file).expect("right");
         assert_eq!(config.providers.len(), 2);
         assert_eq!(config.providers[1].name, "custom-v1.x");
@@ -765,7 +788,7 @@ mod tests {
         assert_eq!(key.value, "env:NOT_SET_HERE (NOT SET)");
         let warnings = config.warnings.join("\n");
         assert!(
-            warnings.contains("gateways.prod.cache_ttl has no effect yet"),
+            warnings.contains("gateways.prod.zdr has no effect yet"),
             "{warnings}"
         );
         assert!(

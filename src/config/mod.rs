@@ -34,6 +34,8 @@ pub struct Config {
     pub media: Media,
     /// The log store.
     pub logs: Logs,
+    /// Stored answers.
+    pub cache: Cache,
     /// `account.id`: `[A-Za-z0-9_-]{1,64}`; `None`: made and stored at the first start.
     pub account_id: Option<String>,
     /// Where state is kept.
@@ -185,6 +187,15 @@ pub struct Logs {
     pub max_age_days: Option<u32>,
     /// Days of bodies; `None`: as long as their entries.
     pub body_max_age_days: Option<u32>,
+}
+
+/// `[cache]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes of memory; `None`: a part of the machine's.
+    pub memory_bytes: Option<u64>,
+    /// Bytes of disk behind it; 0: none.
+    pub disk_bytes: u64,
 }
 
 /// `[providers.NAME]`.

@@ -38,6 +38,7 @@ use crate::net::resolver::Resolver;
 use crate::record::{Counters, Ids, Record};
 use crate::snapshot::{Published, Settings};
 use crate::tables::Ledger;
+use crate::tables::cache::Cache;
 
 /// What a data thread asks of control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct Shared {
     pub ask: Box<dyn Fn(Ask) + Send + Sync>,
     /// What limits have counted.
     pub ledger: Arc<Ledger>,
+    /// Stored answers.
+    pub cache: Arc<Cache>,
     /// Work on large bodies.
     pub helpers: Helpers,
     /// Names to addresses.

@@ -84,6 +84,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         run: delete,
     },
     Operation {
+        method: "POST",
+        path: "/accounts/{account_id}/ai-gateway/gateways/{gateway_id}/purge_cache",
+        name: "gateways.purge_cache",
+        about: "Forget every stored answer of a gateway",
+        needs: WRITE,
+        query: &[],
+        body: Body::None,
+        answers: Answers::Result(&[ID]),
+        run: purge_cache,
+    },
+    Operation {
         method: "GET",
         path: "/accounts/{account_id}/ai-gateway/gateways/{gateway_id}/url/{provider}",
         name: "gateways.url",
@@ -298,6 +309,29 @@ impl Row {
     pub fn is_on(&self, name: &str) -> bool {
         self.effective(name) == Value::Bool(true)
     }
+
+    /// Whether the configuration file declares it, which knows no times.
+    pub fn is_declared(&self) -> bool {
+        self.created_at == 0
+    }
+}
+
+/// Tells what is stored now of a gateway's answers from what is forgotten.
+pub(super) fn cache_epoch(database: &Connection, gateway: &str) -> rusqlite::Result<u64> {
+    let query = "SELECT epoch FROM cache_epochs WHERE gateway_id = ?1";
+    let mut statement = database.prepare_cached(query)?;
+    let epoch: Option<i64> = statement
+        .query_row([gateway], |row| row.get(0))
+        .optional()?;
+    Ok(epoch.map_or(0, i64::unsigned_abs))
+}
+
+/// Makes every stored answer of a gateway one that is not found any more.
+fn forget_answers(database: &Connection, gateway: &str) -> rusqlite::Result<()> {
+    let statement = "INSERT INTO cache_epochs (gateway_id, epoch) VALUES (?1, 1)
+        ON CONFLICT (gateway_id) DO UPDATE SET epoch = epoch + 1";
+    database.prepare_cached(statement)?.execute([gateway])?;
+    Ok(())
 }
 
 pub(super) fn read(database: &Connection, id: &str) -> Result<Option<Row>, Problem> {
@@ -437,6 +471,9 @@ fn update(call: &mut Call<'_>) -> Result<Answer, Problem> {
         "UPDATE gateways SET settings = ?2, modified_at = ?3 WHERE id = ?1",
         params![row.id, settings, row.modified_at],
     )?;
+    if row.is_on("cache_invalidate_on_update") {
+        forget_answers(call.database, &row.id)?;
+    }
     let shown = show(&row, &call.office.account);
     call.audit("update", (RESOURCE, &row.id), Some(&old), Some(&shown))?;
     call.changes.push(Change::Gateway(row.id));
@@ -452,6 +489,7 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
     ] {
         call.database.execute(statement, [&row.id])?;
     }
+    forget_answers(call.database, &row.id)?;
     let shown = show(&row, &call.office.account);
     call.audit("delete", (RESOURCE, &row.id), Some(&shown), None)?;
     call.changes.push(Change::Gateway(row.id.clone()));
@@ -464,6 +502,15 @@ fn delete(call: &mut Call<'_>) -> Result<Answer, Problem> {
         },
         line: None,
     })))
+}
+
+/// Of declared gateways too: nothing that the file says is changed.
+fn purge_cache(call: &mut Call<'_>) -> Result<Answer, Problem> {
+    let row = existing(call)?;
+    forget_answers(call.database, &row.id)?;
+    call.audit("purge_cache", (RESOURCE, &row.id), None, None)?;
+    call.changes.push(Change::Gateway(row.id.clone()));
+    Ok(Answer::Result(json!({"id": row.id})))
 }
 
 fn url(call: &mut Call<'_>) -> Result<Answer, Problem> {

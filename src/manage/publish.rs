@@ -18,8 +18,8 @@ use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
 use crate::seal::{Sealed, Sealer};
 use crate::snapshot::{
-    Clocks, Gateway, LogSettings, Map, ProviderEntry, Published, Route, Settings, Sharded,
-    Snapshot, StoredKey, Token, Tokens,
+    CacheSettings, Clocks, Gateway, LogSettings, Map, ProviderEntry, Published, Route, Settings,
+    Sharded, Snapshot, StoredKey, Token, Tokens,
 };
 use crate::tables::rate::Limit;
 use crate::tables::{Key, Technique, Window};
@@ -294,6 +294,7 @@ fn gateway(
             redacts: row.is_on("log_redaction"),
         },
         rate: rate(row),
+        cache: cache(row, database)?,
         keys: stored_keys(&row.id, database)?.into(),
         routes: routes(&row.id, database, before)?,
     })
@@ -329,6 +330,22 @@ fn key_rate(id: &str, limit: Option<f64>, period: f64) -> Option<Limit> {
     (!period.is_zero()).then(|| {
         let window = Window::new(Technique::Fixed, period);
         Limit::new(Key::rule(&["key", id]), limit, window)
+    })
+}
+
+/// The settings of a declared gateway are part of its epoch: they change where nobody counts.
+fn cache(row: &gateways::Row, database: &Connection) -> Result<CacheSettings, PublishError> {
+    let mut epoch = gateways::cache_epoch(database, &row.id)?;
+    if row.is_declared() && row.is_on("cache_invalidate_on_update") {
+        let settings = Value::Object(row.settings.clone()).to_string();
+        epoch ^= u64::from(crc32fast::hash(settings.as_bytes())) << 32;
+    }
+    let ttl = row.effective("cache_ttl").as_u64().unwrap_or(0);
+    Ok(CacheSettings {
+        ttl: u32::try_from(ttl).unwrap_or(u32::MAX),
+        streams: row.is_on("cache_streams"),
+        ttl_header_opts_in: row.is_on("cache_ttl_header_opts_in"),
+        epoch: Some(epoch),
     })
 }
 
@@ -414,8 +431,7 @@ fn all_providers(
     database: &Connection,
 ) -> Result<Map<Box<str>, Arc<ProviderEntry>>, PublishError> {
     let mut providers = declared.providers.clone();
-    let query =
-        "SELECT id, slug, base_url, headers_key_id, headers FROM custom_providers WHERE enable";
+    let query = "SELECT id, slug, base_url, headers_key_id, headers, modified_at FROM custom_providers WHERE enable";
     let mut statement = database.prepare_cached(query)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -438,6 +454,7 @@ fn all_providers(
         let entry = Arc::new(ProviderEntry {
             name: name.as_str().into(),
             provider: Provider::new(Slug::Custom, Some(base)),
+            revision: row.get::<_, i64>(5)?.unsigned_abs(),
             house_key: None,
             headers,
             region: None,
@@ -505,6 +522,12 @@ fn entry(config: &Config, slug: Slug, name: &str) -> Result<ProviderEntry, Publi
             slug,
             configured.and_then(|provider| provider.base_url.clone()),
         ),
+        // The same in the next run of the program, as stored answers on disk need it.
+        revision: configured
+            .and_then(|provider| provider.base_url.as_ref())
+            .map_or(0, |base| {
+                crc32fast::hash(format!("{base:?}").as_bytes()).into()
+            }),
         house_key,
         headers: Box::default(),
         region: configured.and_then(|provider| provider.region.as_deref().map(Box::from)),
@@ -536,6 +559,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
                 prefer_stored_keys: false,
                 logs: LogSettings::default(),
                 rate: None,
+                cache: CacheSettings::default(),
                 keys: Box::default(),
                 routes: Map::default(),
             })

@@ -47,6 +47,8 @@ pub struct Record {
     pub translated: bool,
     /// The model that answered, as it names itself.
     pub answered_model: Option<Box<str>>,
+    /// What a provider need not do again: set where the answer came out of the gateway's own cache.
+    pub cached: Option<Box<Saved>>,
     /// Tokens used, where the answer stated them.
     pub usage: Option<Usage>,
     /// What that costs; `None`: not known, for want of usage or of a price.
@@ -93,6 +95,7 @@ impl Record {
             changes: None,
             translated: false,
             answered_model: None,
+            cached: None,
             usage: None,
             cost: None,
             status: 0,
@@ -108,6 +111,15 @@ impl Record {
             log: None,
         }
     }
+}
+
+/// What an answer out of the cache took when it was made (resolutions 5).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Its tokens, where it stated them.
+    pub usage: Option<Usage>,
+    /// What it cost, where that was known.
+    pub cost: Option<Money>,
 }
 
 /// What only a log entry tells of a request.
@@ -127,8 +139,6 @@ pub struct Logged {
     pub paid_by: PaidBy,
     /// Which step of the request this was.
     pub step: u8,
-    /// Whether the answer came out of the cache.
-    pub cached: bool,
     /// Whether the caller named the price.
     pub custom_cost: bool,
     /// Whether bodies may be stored with it.
@@ -577,6 +587,14 @@ pub struct Counters {
     pub tokens_cached: AtomicU64,
     /// Tokens of answers.
     pub tokens_out: AtomicU64,
+    /// Answers out of the cache.
+    pub cache_hits: AtomicU64,
+    /// Requests that the cache was looked into for, without finding an answer.
+    pub cache_misses: AtomicU64,
+    /// Answers of providers that were stored.
+    pub cache_stores: AtomicU64,
+    /// What answers out of the cache had cost, pico-dollars.
+    pub cost_saved: AtomicU64,
     /// What providers charge, pico-dollars: wraps after 18 million dollars.
     pub cost: AtomicU64,
     /// Answers with usage to which no price is known.
@@ -601,6 +619,11 @@ impl Counters {
         bump(&self.incomplete, u64::from(record.end != End::Complete));
         bump(&self.bytes_in, record.request_bytes);
         bump(&self.bytes_out, record.response_bytes);
+        if let Some(saved) = &record.cached {
+            bump(&self.cache_hits, 1);
+            let cost = saved.cost.map_or(0, |cost| cost.0);
+            bump(&self.cost_saved, u64::try_from(cost).unwrap_or(u64::MAX));
+        }
         if let Some(usage) = &record.usage {
             bump(&self.tokens_in, usage.input);
             bump(&self.tokens_cached, usage.cached_input);

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::data::{self, Seat};
 use super::journal::{self, Journal};
-use super::{DataDir, Premises, Start, StartError, Summary, listen};
+use super::{DataDir, Premises, Start, StartError, Summary, cache, listen};
 use crate::config::{AccessLog, Config, Driver};
 use crate::gateway::{Ask, Edge, Shared};
 use crate::http::HeadLimits;
@@ -38,6 +38,7 @@ use crate::net::tls::ServerTls;
 use crate::record::Counters;
 use crate::snapshot::{Published, Snapshot};
 use crate::store::{Database, Store};
+use crate::tables::cache::Cache;
 use crate::telemetry::logs::{self, Bounds, Logs};
 use crate::telemetry::{Format, Writer, notice, prometheus};
 
@@ -135,6 +136,7 @@ struct State {
     published: Arc<Published>,
     writer: Mutex<Option<Writer>>,
     logs: Arc<Logs>,
+    cache: Arc<Cache>,
     epoch: Instant,
 }
 
@@ -216,6 +218,8 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         evaluator: Evaluator::default(),
         dev,
     });
+    let cache = cache::open(&config.cache, data_dir.path()).map_err(thread_failed("cache"))?;
+    let cache = Arc::new(cache);
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let shared = Arc::new(Shared {
         snapshot: published.clone(),
@@ -224,6 +228,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
             let _ = asks.try_send(ask);
         }),
         ledger,
+        cache: cache.clone(),
         helpers: Helpers::start(HELPERS).map_err(thread_failed("helper"))?,
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
         background: Default::default(),
@@ -241,6 +246,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         published: published.clone(),
         writer: Mutex::new(Some(writer)),
         logs,
+        cache,
         epoch: Instant::now(),
     });
     let (exited, exits) = mpsc::unbounded_channel();
@@ -369,6 +375,7 @@ impl Running {
         }
         crew.state.logs.stop();
         journal.stop();
+        crew.state.cache.stop();
         outcome
     }
 }
@@ -695,6 +702,7 @@ impl manage::Status for State {
             restarts: self.restarts.load(Ordering::Relaxed),
             lines_lost: self.writer().as_ref().map_or(0, Writer::lost),
             publications: self.published.count(),
+            cache: self.cache.stats(),
         };
         prometheus::render(&self.counters(), process, Some(&self.logs))
     }
@@ -783,6 +791,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             "management.listen",
             old.management.listen != new.management.listen,
         ),
+        ("cache", old.cache != new.cache),
         ("account.id", old.account_id != new.account_id),
         ("data_dir", old.data_dir != new.data_dir),
     ];

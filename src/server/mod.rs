@@ -1,5 +1,6 @@
 //! Owns the threads, the listeners, the signals and the drain.
 
+mod cache;
 mod control;
 mod data;
 mod data_dir;

@@ -64,6 +64,8 @@ pub struct Gateway {
     pub logs: LogSettings,
     /// How many requests it takes in a time.
     pub rate: Option<Limit>,
+    /// How its answers are stored.
+    pub cache: CacheSettings,
     /// Its stored provider keys: sorted by provider, of each the default one first, the others by alias.
     pub keys: Box<[Arc<StoredKey>]>,
     /// Its dynamic routes that are deployed, by name.
@@ -90,6 +92,30 @@ impl Default for LogSettings {
             most: 10_000_000,
             stops: false,
             redacts: true,
+        }
+    }
+}
+
+/// What a gateway says about answers that are given out again (data plane 4, resolutions 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// How long they are, where the request does not say, in seconds; 0: they are not stored then (`cache_ttl`).
+    pub ttl: u32,
+    /// Whether streams are stored too (`cache_streams`).
+    pub streams: bool,
+    /// Whether a request that names a time is answered from the cache even so (`cache_ttl_header_opts_in`).
+    pub ttl_header_opts_in: bool,
+    /// Tells what is stored now from what is forgotten. `None`: the gateway is not there yet, and nothing is stored for it.
+    pub epoch: Option<u64>,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            ttl: 0,
+            streams: true,
+            ttl_header_opts_in: true,
+            epoch: None,
         }
     }
 }
@@ -155,6 +181,8 @@ pub struct ProviderEntry {
     pub name: Arc<str>,
     /// Where it is.
     pub provider: Provider,
+    /// Tells it from what it was before it was changed: its stored answers are forgotten then (control plane 6.3).
+    pub revision: u64,
     /// The instance's own key for it.
     pub house_key: Option<Secret>,
     /// Headers that every request to it carries, each a name in lower case and a value.
@@ -266,6 +294,7 @@ mod tests {
             prefer_stored_keys: false,
             logs: LogSettings::default(),
             rate: None,
+            cache: CacheSettings::default(),
             keys: Box::new([
                 key("groq", "a", false),
                 key("groq", "default", false),

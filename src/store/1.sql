@@ -12,6 +12,12 @@ CREATE TABLE gateways (
     modified_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Rises when the stored answers of a gateway are to be forgotten. Of declared gateways too, and of deleted ones: they may come back.
+CREATE TABLE cache_epochs (
+    gateway_id TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE stores (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,

@@ -174,6 +174,7 @@ mod tests {
             translated: false,
             answered_model: None,
             cost: None,
+            cached: None,
             usage: Some(Usage {
                 input: 11,
                 output: 3,

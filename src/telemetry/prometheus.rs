@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::logs::Logs;
 use crate::meter::cost::Money;
 use crate::record::{Counters, Histogram, LATENCY_BUCKETS};
+use crate::tables::cache;
 
 /// Figures that no data thread counts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +20,8 @@ pub struct Process {
     pub lines_lost: u64,
     /// Configurations published since the start.
     pub publications: u64,
+    /// The stored answers.
+    pub cache: cache::Stats,
 }
 
 /// Sums the threads' counters and writes the page.
@@ -108,6 +111,21 @@ pub fn render(threads: &[Arc<Counters>], process: Process, logs: Option<&Logs>) 
         "Answers with usage to which no price is known.",
         |c| &c.unpriced,
     );
+    page.counter("cache_hits_total", "Answers out of the cache.", |c| {
+        &c.cache_hits
+    });
+    page.counter(
+        "cache_misses_total",
+        "Requests for which the cache held no answer.",
+        |c| &c.cache_misses,
+    );
+    page.counter("cache_stores_total", "Answers stored.", |c| &c.cache_stores);
+    page.dollars(
+        "cost_saved_dollars_total",
+        "What answers out of the cache had cost, where that is known.",
+        |c| &c.cost_saved,
+    );
+    page.cache(&process.cache);
     page.counter(
         "records_dropped_total",
         "Records that found their ring full.",
@@ -190,6 +208,66 @@ impl Page<'_> {
     fn gauge(&mut self, name: &str, help: &str, read: Read) {
         let value = self.sum(read);
         self.single(name, "gauge", help, value);
+    }
+
+    fn cache(&mut self, stats: &cache::Stats) {
+        let disk = &stats.disk;
+        let figures = [
+            (
+                "cache_evictions_total",
+                "Stored answers let go for others.",
+                stats.evictions,
+            ),
+            (
+                "cache_refusals_total",
+                "Answers for which the cache had no room.",
+                stats.refusals,
+            ),
+            (
+                "cache_disk_written_total",
+                "Stored answers written to disk.",
+                disk.written,
+            ),
+            (
+                "cache_disk_dropped_total",
+                "Stored answers that were not written to disk.",
+                disk.dropped,
+            ),
+            (
+                "cache_disk_corrupt_total",
+                "Stored answers on disk that were not as they had been written.",
+                disk.corrupt,
+            ),
+            (
+                "cache_disk_failures_total",
+                "Reads and writes of stored answers that failed.",
+                disk.failures,
+            ),
+        ];
+        for (name, help, value) in figures {
+            self.single(name, "counter", help, value);
+        }
+        let gauges = [
+            ("cache_answers", "Stored answers in memory.", stats.answers),
+            (
+                "cache_bytes",
+                "Bytes of stored answers in memory.",
+                stats.bytes,
+            ),
+            (
+                "cache_disk_answers",
+                "Stored answers on disk.",
+                disk.answers,
+            ),
+            (
+                "cache_disk_bytes",
+                "Bytes of stored answers on disk.",
+                disk.bytes,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            self.single(name, "gauge", help, value);
+        }
     }
 
     fn logs(&mut self, logs: &Logs) {

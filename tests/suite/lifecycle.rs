@@ -255,11 +255,7 @@ fn what_is_wrong_is_said_before_anything_starts() {
 fn check_prints_each_value_with_its_origin() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("r.toml");
-    std::fs::write(
-        &file,
-        "[data]\ndrain = \"5s\"\n[gateways.x]\ncache_ttl = 5\n",
-    )
-    .expect("written");
+    std::fs::write(&file, "[data]\ndrain = \"5s\"\n[gateways.x]\nzdr = true\n").expect("written");
     let path = file.to_str().expect("a path");
     let output = ringgate(
         &["check", "--config", path, "--threads", "3"],
@@ -286,7 +282,7 @@ fn check_prints_each_value_with_its_origin() {
     assert_eq!(line("data.drain"), format!("data.drain 5s {path}:2"));
     assert_eq!(line("data.keep_alive"), "data.keep_alive 75s default");
     assert!(
-        text.contains("warning: ") && text.contains("gateways.x.cache_ttl has no effect yet"),
+        text.contains("warning: ") && text.contains("gateways.x.zdr has no effect yet"),
         "{text}"
     );
     assert_eq!(line("(file)"), format!("(file) {path} --config"));

@@ -156,7 +156,7 @@ impl Row {
         Some(Self {
             id: record.id,
             success: (200..400).contains(&record.status) && record.end == End::Complete,
-            cached: log.cached,
+            cached: record.cached.is_some(),
             status: record.status,
             step: log.step,
             provider,
