@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(wait, Some(Duration::from_secs(1)));
         assert!(reserve(NOW + 59_999, LIFE).is_err());
         let late = reserve(NOW + 60_000 + RESERVATION_STEP, Duration::MAX);
-        let late = late.ok().expect("lapsed");
+        let late = late.expect("lapsed");
         let most = RESERVATION_MAX.as_millis() as u64 + RESERVATION_STEP;
         assert!(reserve(NOW + 60_000 + RESERVATION_STEP + most, LIFE).is_ok());
         // One that has lapsed takes nothing away from others.
@@ -442,14 +442,14 @@ mod tests {
         let window = window(Technique::Fixed, 86_400);
         let budget = budget(window);
         let reserve = || budget.reserve(Money(1000), window, Money(5), NOW, LIFE);
-        let first = reserve().ok().expect("below the limit");
+        let first = reserve().expect("below the limit");
         assert_eq!(first.amount(), Money(5));
         first.settle(Some(Money(80)), NOW);
-        let second = reserve().ok().expect("below the limit");
+        let second = reserve().expect("below the limit");
         assert_eq!((second.amount(), second.used()), (Money(80), Money(80)));
         // One that failed says nothing of what others cost.
         second.settle(None, NOW);
-        let third = reserve().ok().expect("below the limit");
+        let third = reserve().expect("below the limit");
         assert_eq!(third.amount(), Money(80));
     }
 
@@ -462,8 +462,7 @@ mod tests {
             keyed.reserve(key, Money(limit), length, technique, Money(1), NOW, LIFE)
         };
         let hold = reserve(&before, 100, hour, Technique::Sliding);
-        hold.ok()
-            .expect("nothing spent")
+        hold.expect("nothing spent")
             .settle(Some(Money(50)), NOW);
         assert!(reserve(&before, 50, 24 * hour, Technique::Fixed).is_err());
         assert!(reserve(&before, 51, 24 * hour, Technique::Fixed).is_ok());
