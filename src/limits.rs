@@ -593,3 +593,11 @@ pub const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
 pub const SDK_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Counters that are over are removed from the file after so many writes.
 pub const COUNTERS_FORGET_ROUNDS: u32 = 60;
+/// How long a request waits for its stored answer from disk before it goes to the provider.
+pub const CACHE_DISK_WAIT: Duration = Duration::from_millis(500);
+/// The shortest time for which a request may have its answer stored, seconds (data plane 13).
+pub const CACHE_TTL_MIN: u64 = 60;
+/// The longest one: a month (data plane 13).
+pub const CACHE_TTL_MAX: u64 = 2_592_000;
+/// The time of an answer with a key of the caller's, where nothing else says it (data plane 4).
+pub const CACHE_TTL_NAMED: u64 = 300;

@@ -47,6 +47,11 @@ pub fn peek(body: &[u8]) -> Result<Peeked, Invalid> {
     })
 }
 
+/// Whether a body asks for its answer in events.
+pub fn is_streamed(body: &[u8]) -> bool {
+    Object::read(body).is_ok_and(|top| top.raw("stream") == Some(b"true"))
+}
+
 /// A request as it goes up, and what is to be done with its answer.
 #[derive(Debug)]
 pub struct Sending {

@@ -18,6 +18,7 @@ use super::caller::Caller;
 use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
 use super::outgoing::{self, Key, write_head};
+use super::recall::{self, Question, Wish};
 use super::relay::{After, Relaying, relay};
 use super::resolve::{Leads, Resolved, resolve};
 use super::settle::Settle;
@@ -280,6 +281,17 @@ async fn exchange(
             drop(head);
             Box::pin(translate(&settings, client, translating, &mut settle)).await
         }
+        Ok(Begun::Recalled(hit)) => {
+            Box::pin(recall::give(
+                thread,
+                &settings,
+                client,
+                &head,
+                hit,
+                &mut settle,
+            ))
+            .await
+        }
         Ok(Begun::Reply(reply)) => {
             Box::pin(unified::send(
                 thread,
@@ -312,6 +324,7 @@ async fn exchange(
 /// A request that may go up, or one whose credential needs work first.
 enum Prepared<'a> {
     Ready(Outgoing),
+    Asked(Box<(Outgoing, Question)>),
     Unpaid(Box<Unpaid<'a>>),
     Unified(Box<Admitted>),
 }
@@ -468,10 +481,17 @@ fn prepare<'a>(
         })));
     }
     let step = plan::native(head, &resolved, &snapshot.account, query)?;
-    Ok(Prepared::Ready(Outgoing {
+    let outgoing = Outgoing {
         head: write_head(head, &step, key, head.framing(), &snapshot.tokens),
         ..unwritten(settings, head, &step, settle)
-    }))
+    };
+    let Some(wish) = Wish::of(head, &resolved.gateway.cache) else {
+        return Ok(Prepared::Ready(outgoing));
+    };
+    let (gateway, tokens) = (&resolved.gateway, &snapshot.tokens);
+    let target = &step.target;
+    let question = Question::native(head, &wish, gateway, &step.entry, target, &paying, tokens);
+    Ok(Prepared::Asked(Box::new((outgoing, question))))
 }
 
 /// Phase 10 and what comes before the commit point.
@@ -488,6 +508,17 @@ async fn answer(
         Prepared::Unified(admitted) => {
             let answer = unified::answer(thread, settings, client, head, &admitted, settle);
             return Box::pin(answer).await;
+        }
+        Prepared::Asked(asked) => {
+            let (mut outgoing, question) = *asked;
+            let whole = Box::pin(body::whole(thread, settings, client, head, settle)).await?;
+            let recalled = recall::recall(thread, question, &whole.bytes, settle);
+            if let Some(hit) = Box::pin(recalled).await {
+                return Ok(Begun::Recalled(hit));
+            }
+            outgoing::frame_whole(&mut outgoing.head, whole.bytes.len());
+            outgoing.body = Some(whole.bytes.clone());
+            (outgoing, Some(whole))
         }
         // Boxed: few requests go this way.
         Prepared::Unpaid(unpaid) => {

@@ -13,6 +13,7 @@ mod metadata;
 mod mint;
 mod outgoing;
 mod plan;
+mod recall;
 mod relay;
 mod resolve;
 mod settle;

@@ -4,6 +4,7 @@ use quanta::Instant;
 
 use super::Thread;
 use super::attempt::{Answer, Outgoing};
+use super::recall;
 use super::settle::Settle;
 use crate::http::{RequestHead, ResponseFraming, Version, write};
 use crate::limits::COALESCED_WRITE;
@@ -78,6 +79,7 @@ impl Relaying {
             ResponseFraming::Length(length) => length.min(COALESCED_WRITE as u64) as usize,
             _ => 0,
         };
+        recall::begin(&head, settle);
         let mut out = Vec::with_capacity(head.bytes().len() + 256 + body);
         write_head(&mut out, &head, request, framing, keep);
         settle.write_headers(&mut out);
@@ -118,10 +120,14 @@ pub(super) async fn relay(
     let framing = relaying.framing;
     let (upstream, meter) = (&mut relaying.upstream, &mut relaying.meter);
     let mut received = 0;
+    let mut storing = settle.storing.as_deref_mut();
     let relayed = pump::relay(upstream, client, head, framing, clocks, |run| {
         received += run.len() as u64;
         if let Some(meter) = meter {
             meter.feed(run);
+        }
+        if let Some(storing) = &mut storing {
+            storing.feed(run);
         }
     })
     .await;
@@ -149,6 +155,7 @@ pub(super) async fn relay(
             End::UpstreamBroke
         }
     };
+    recall::end(settle);
     match (settle.record.end, keep) {
         (End::Complete, keep) => {
             if sent {

@@ -8,6 +8,7 @@ use quanta::Instant;
 
 use super::credential::Paying;
 use super::error::GatewayError;
+use super::recall::Storing;
 use super::{Thread, metadata};
 use crate::config::ErrorStatus;
 use crate::http::{Method, RequestHead, write};
@@ -31,6 +32,8 @@ pub(super) struct Settle<'a> {
     pub unified: bool,
     /// Whether somebody else writes the record: this guard is of a part, or its request goes on without it.
     silent: bool,
+    /// Stores the answer, where that is asked for.
+    pub storing: Option<Box<Storing>>,
 }
 
 impl<'a> Settle<'a> {
@@ -77,6 +80,7 @@ impl<'a> Settle<'a> {
             custom_cost: None,
             unified: false,
             silent: false,
+            storing: None,
         }
     }
 
@@ -106,6 +110,7 @@ impl<'a> Settle<'a> {
             custom_cost: handed.custom_cost,
             unified: false,
             silent: false,
+            storing: None,
         }
     }
 
@@ -128,6 +133,7 @@ impl<'a> Settle<'a> {
             custom_cost: self.custom_cost.clone(),
             unified: self.unified,
             silent: true,
+            storing: None,
         }
     }
 
@@ -153,6 +159,11 @@ impl<'a> Settle<'a> {
         record.answered_model = answered.or(record.answered_model.take());
         self.unified |= apart.unified;
         self.timeline.add(&apart.timeline);
+    }
+
+    /// Whose request it is.
+    pub fn thread(&self) -> &'a Thread {
+        self.thread
     }
 
     /// Decides whether a log entry is written (data plane 2.1, resolutions 28), and notes what it takes from the head.
@@ -224,7 +235,9 @@ impl<'a> Settle<'a> {
             write::header(out, b"cf-aig-log-id", &id);
         }
         out.extend_from_slice(b"cf-aig-step: 0\r\n");
-        if self.record.method == "POST" {
+        if self.record.cached.is_some() {
+            out.extend_from_slice(b"cf-aig-cache-status: HIT\r\n");
+        } else if self.record.method == "POST" {
             out.extend_from_slice(b"cf-aig-cache-status: MISS\r\n");
         }
         if self.unified {
@@ -333,7 +346,7 @@ pub(super) struct Handed {
 }
 
 /// A header that is `true` or `false`; anything else counts as absent.
-fn switch(head: &RequestHead, name: &str) -> Option<bool> {
+pub(super) fn switch(head: &RequestHead, name: &str) -> Option<bool> {
     let value = head.header(name)?.trim_ascii();
     let is = |text: &[u8]| value.eq_ignore_ascii_case(text);
     match (is(b"true"), is(b"false")) {

@@ -8,6 +8,7 @@ use quanta::Instant;
 
 use super::Thread;
 use super::attempt::{Answer, Outgoing, bounded};
+use super::recall;
 use super::relay::After;
 use super::settle::Settle;
 use crate::dialect::stream::Transform;
@@ -54,6 +55,7 @@ impl Translating {
         let keep = request.keep_alive() && answer.sent && chunked && !thread.draining.get();
         settle.record.status = 200;
         settle.log_answer(Some(CONTENT_TYPE));
+        recall::begin_changed(CONTENT_TYPE, settle);
         let mut head = Vec::with_capacity(512 + more.len());
         write::status_line(&mut head, 200, "");
         write::header(&mut head, b"content-type", CONTENT_TYPE);
@@ -148,6 +150,9 @@ pub(super) async fn translate(
         };
         let last = end == Some(End::Complete);
         frame(&fresh, translating.chunked, last, &mut buffer);
+        if let Some(storing) = &mut settle.storing {
+            storing.feed(&fresh);
+        }
         fresh.clear();
         if head.is_some() || !buffer.is_empty() {
             let patience = bounded(settings.clocks.client_write_stall, translating.until);
@@ -258,6 +263,7 @@ fn finish(translating: Translating, end: End, settle: &mut Settle<'_>) -> After 
         let told = || failure.message.as_str().into();
         settle.record.detail.get_or_insert_with(told);
     }
+    recall::end(settle);
     match end {
         End::Complete => {
             if sent {

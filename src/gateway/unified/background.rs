@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quanta::Instant;
 use serde_json::Value;
 
@@ -20,6 +21,7 @@ use crate::gateway::body::Share;
 use crate::gateway::caller::Caller;
 use crate::gateway::error::GatewayError;
 use crate::gateway::media::Webhook;
+use crate::gateway::recall;
 use crate::gateway::settle::{Handed, Settle};
 use crate::http::RequestHead;
 use crate::limits::{
@@ -103,6 +105,7 @@ impl Detached {
         let dialect = exchange.dialect;
         let reply = match begun {
             Ok(Begun::Reply(reply)) => *reply,
+            Ok(Begun::Recalled(hit)) => Reply::json(200, hit.body()),
             Ok(Begun::Relaying(_) | Begun::Translating(_)) => {
                 unreachable!("an answer that nobody waits for is read whole")
             }
@@ -120,6 +123,10 @@ impl Detached {
         settle.record.end = End::Complete;
         settle.timeline.relayed = Some(Instant::now());
         settle.log_answer(Some(reply.content_type));
+        if settle.storing.is_some() {
+            let body = Bytes::copy_from_slice(&reply.body);
+            recall::end_whole(reply.status, reply.content_type, &body, &mut settle);
+        }
         let Some(url) = self.options.webhook else {
             return;
         };

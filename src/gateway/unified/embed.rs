@@ -33,6 +33,12 @@ impl Exchange<'_, '_, '_> {
         let asked = exchange::peek(&body).map_err(unreadable)?;
         let (entry, model) = self.provider(&asked.model)?;
         let mut credential = self.credential(&entry)?;
+        if let Some(hit) = self
+            .recall("embeddings", &entry, model, &credential, &body)
+            .await
+        {
+            return Ok(Begun::Recalled(hit));
+        }
         let slug = entry.provider.slug();
         let way = surface::embedding_way(slug, model, &credential.site)?;
         let mut plan = match self.plan(&way, body).await? {

@@ -23,6 +23,7 @@ use super::body;
 use super::caller::Caller;
 use super::connection::request_timeout;
 use super::error::GatewayError;
+use super::recall::{self, Hit, Question, Wish};
 use super::relay::Relaying;
 use super::settle::Settle;
 use super::translate::Translating;
@@ -123,6 +124,8 @@ pub(super) enum Begun {
     Translating(Box<Translating>),
     /// A whole answer.
     Reply(Box<Reply>),
+    /// An answer that was given before.
+    Recalled(Box<Hit>),
 }
 
 /// Phase 3, and what else is known before the body.
@@ -257,6 +260,12 @@ impl<'t> Exchange<'_, 't, '_> {
         let asked = exchange::peek(&body).map_err(unreadable)?;
         let (entry, model) = self.provider(&asked.model)?;
         let mut credential = self.credential(&entry)?;
+        if let Some(hit) = self
+            .recall("conversation", &entry, model, &credential, &body)
+            .await
+        {
+            return Ok(Begun::Recalled(hit));
+        }
         let (slug, stream) = (entry.provider.slug(), asked.stream);
         let way = surface::way(self.dialect, slug, model, stream, &credential.site)?;
         let (sending, _media) = self.sending(&way, body).await?;
@@ -321,6 +330,25 @@ impl<'t> Exchange<'_, 't, '_> {
         self.settle.log_payer(&credential.paying);
         admit::admit_key(self.thread, &credential.paying, self.settle)?;
         Ok(credential)
+    }
+
+    /// Phase 8.
+    async fn recall(
+        &mut self,
+        what: &str,
+        entry: &Arc<ProviderEntry>,
+        model: &str,
+        credential: &Credential,
+        body: &Bytes,
+    ) -> Option<Box<Hit>> {
+        let gateway = &self.admitted.asked.gateway;
+        let wish = Wish::of(self.head, &gateway.cache)?;
+        let key = pay::key_on_request(self.head, self.admitted);
+        let spoken = format!("{what} {:?} {}", self.dialect, self.run);
+        let paying = &credential.paying;
+        let question = Question::unified(&wish, gateway, entry, &spoken, model, paying, key);
+        self.settle.unified = true;
+        Box::pin(recall::recall(self.thread, question, body, self.settle)).await
     }
 
     /// The body as the provider gets it, and the memory that fetched media take in it.

@@ -103,7 +103,7 @@ pub(super) fn brings_key(head: &RequestHead, admitted: &Admitted) -> bool {
     key_on_request(head, admitted).is_some()
 }
 
-fn key_on_request<'h>(head: &'h RequestHead, admitted: &Admitted) -> Option<&'h [u8]> {
+pub(super) fn key_on_request<'h>(head: &'h RequestHead, admitted: &Admitted) -> Option<&'h [u8]> {
     let mut values = KEY_SLOTS.iter().filter_map(|name| head.header(name));
     let key = values.find(|value| is_key(value, &admitted.tokens));
     key.filter(|_| !admitted.identity.in_key_slot)

@@ -67,9 +67,13 @@ impl Exchange<'_, '_, '_> {
     async fn own(&mut self, asked: &str, input: &Value, stream: bool) -> Result<Begun, Refusal> {
         let (entry, model) = self.provider(asked)?;
         let mut credential = self.credential(&entry)?;
+        let body = Bytes::from(input.to_string());
+        if let Some(hit) = self.recall("run", &entry, model, &credential, &body).await {
+            return Ok(Begun::Recalled(hit));
+        }
         let way = surface::running(entry.provider.slug(), model);
         let sending = Sending {
-            body: input.to_string().into(),
+            body,
             headers: Vec::new(),
             changes: Default::default(),
             handling: Handling::untouched(&way),

@@ -10,6 +10,7 @@ use crate::gateway::Thread;
 use crate::gateway::attempt::{Answer, Failure, bounded};
 use crate::gateway::caller::Caller;
 use crate::gateway::error::GatewayError;
+use crate::gateway::recall;
 use crate::gateway::relay::After;
 use crate::gateway::settle::Settle;
 use crate::http::{Method, RequestHead, ResponseHead, write};
@@ -81,10 +82,14 @@ pub(in crate::gateway) async fn send(
         Method::Head => Bytes::new(),
         _ => Bytes::from(reply.body),
     };
+    let stored = settle.storing.is_some().then(|| body.clone());
     let stall = settings.clocks.client_write_stall;
     client.transport().arm_deadline(stall, OnExpiry::ShutBoth);
     let written = client.write_message(head, body).await;
     settle.timeline.relayed = Some(Instant::now());
+    if let Some(body) = stored {
+        recall::end_whole(reply.status, reply.content_type, &body, settle);
+    }
     if written.is_err() {
         settle.record.end = match client.expired() {
             true => End::ClientStalled,

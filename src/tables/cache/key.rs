@@ -58,8 +58,6 @@ pub struct Parts<'a> {
     pub gateway: &'a str,
     /// Rises when all its stored answers are to be forgotten.
     pub epoch: u64,
-    /// Whether the answer comes as a stream: it reads differently on the wire.
-    pub stream: bool,
     /// What the rest is.
     pub of: Of<'a>,
 }
@@ -83,7 +81,6 @@ pub enum Of<'a> {
 }
 
 /// A key on its way: the body is still to come.
-#[derive(Clone)]
 pub struct Keying {
     context: Context,
     takes_body: bool,
@@ -99,7 +96,6 @@ impl Keying {
         keying.part(FORM);
         keying.part(parts.gateway.as_bytes());
         keying.part(&parts.epoch.to_le_bytes());
-        keying.part(&[u8::from(parts.stream)]);
         match parts.of {
             Of::Custom(named) => {
                 keying.takes_body = false;
@@ -122,13 +118,9 @@ impl Keying {
         keying
     }
 
-    /// Whether the body has a say.
-    pub fn takes_body(&self) -> bool {
-        self.takes_body
-    }
-
-    /// Digests the body and ends.
-    pub fn end(mut self, body: &[u8]) -> Key {
+    /// Digests the body and whether the answer comes as a stream, which reads differently on the wire.
+    pub fn end(mut self, body: &[u8], stream: bool) -> Key {
+        self.part(&[u8::from(stream)]);
         if self.takes_body {
             self.part(body);
         }
@@ -156,82 +148,101 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    fn derived<'a>() -> Parts<'a> {
-        Parts {
-            gateway: "g",
-            epoch: 1,
-            stream: false,
-            of: Of::Derived {
-                provider: "openai",
-                endpoint: &[b"https://api.openai.com", b"/v1/chat/completions", b"a=b"],
-                model: "m",
-                credential: &[b"authorization", b"Bearer k"],
-            },
-        }
+    /// Provider, endpoint, model, credential.
+    type Derived<'a> = (&'a str, &'a [&'a [u8]], &'a str, &'a [&'a [u8]]);
+
+    const PLAIN: Derived<'_> = ("openai", &[b"https://a", b"/v1"], "m", &[b"key", b"k"]);
+
+    fn derived(gateway: &str, epoch: u64, of: Derived<'_>, body: &[u8], stream: bool) -> Key {
+        let of = Of::Derived {
+            provider: of.0,
+            endpoint: of.1,
+            model: of.2,
+            credential: of.3,
+        };
+        let parts = Parts { gateway, epoch, of };
+        Keying::begin(&parts).end(body, stream)
     }
 
-    fn custom<'a>(gateway: &'a str, stream: bool, named: &'a [u8]) -> Parts<'a> {
-        Parts {
+    fn custom(gateway: &str, named: &[u8], body: &[u8], stream: bool) -> Key {
+        let parts = Parts {
             gateway,
             epoch: 1,
-            stream,
             of: Of::Custom(named),
-        }
+        };
+        Keying::begin(&parts).end(body, stream)
     }
 
     #[test]
     fn every_part_tells_requests_apart() {
-        let of = |change: fn(&mut Parts<'_>)| {
-            let mut parts = derived();
-            change(&mut parts);
-            Keying::begin(&parts).end(b"body")
-        };
-        fn replace(
-            parts: &mut Parts<'_>,
-            with: (
-                &'static str,
-                &'static [&'static [u8]],
-                &'static str,
-                &'static [&'static [u8]],
+        let (endpoint, credential) = (PLAIN.1, PLAIN.3);
+        let other: &[(&str, u64, Derived<'_>, &[u8], bool)] = &[
+            ("g", 1, PLAIN, b"body", false),
+            ("h", 1, PLAIN, b"body", false),
+            ("g", 2, PLAIN, b"body", false),
+            ("g", 1, PLAIN, b"bodz", false),
+            ("g", 1, PLAIN, b"body", true),
+            ("g", 1, ("groq", endpoint, "m", credential), b"body", false),
+            (
+                "g",
+                1,
+                ("openai", &[b"https://b", b"/v1"], "m", credential),
+                b"body",
+                false,
             ),
-        ) {
-            parts.of = Of::Derived {
-                provider: with.0,
-                endpoint: with.1,
-                model: with.2,
-                credential: with.3,
-            };
-        }
-        let keys = [
-            of(|_| ()),
-            of(|parts| parts.gateway = "h"),
-            of(|parts| parts.epoch = 2),
-            of(|parts| parts.stream = true),
-            of(|parts| replace(parts, ("groq", &[b"/v1"], "m", &[b"k"]))),
-            of(|parts| replace(parts, ("openai", &[b"/v1"], "m", &[b"k"]))),
-            of(|parts| replace(parts, ("openai", &[b"/v", b"1"], "m", &[b"k"]))),
-            of(|parts| replace(parts, ("openai", &[b"/v1"], "mk", &[b""]))),
-            of(|parts| replace(parts, ("openai", &[b"/v1"], "m", &[b"l"]))),
-            of(|parts| replace(parts, ("openai", &[b"/v1"], "m", &[]))),
-            Keying::begin(&derived()).end(b"bodz"),
-            Keying::begin(&custom("g", false, b"body")).end(b"body"),
+            (
+                "g",
+                1,
+                ("openai", &[b"https://a/", b"v1"], "m", credential),
+                b"body",
+                false,
+            ),
+            (
+                "g",
+                1,
+                ("openai", &[b"https://a/v1"], "m", credential),
+                b"body",
+                false,
+            ),
+            (
+                "g",
+                1,
+                ("openai", endpoint, "n", credential),
+                b"body",
+                false,
+            ),
+            (
+                "g",
+                1,
+                ("openai", endpoint, "m", &[b"key", b"l"]),
+                b"body",
+                false,
+            ),
+            ("g", 1, ("openai", endpoint, "m", &[]), b"body", false),
+            (
+                "g",
+                1,
+                ("openai", endpoint, "mkey", &[b"k"]),
+                b"body",
+                false,
+            ),
         ];
-        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
-        assert_eq!(of(|_| ()), Keying::begin(&derived()).end(b"body"));
+        let keys = other.iter().map(|of| derived(of.0, of.1, of.2, of.3, of.4));
+        let mut keys: HashSet<Key> = keys.collect();
+        assert_eq!(keys.len(), other.len());
+        assert!(!keys.insert(derived("g", 1, PLAIN, b"body", false)));
+        assert!(keys.insert(custom("g", b"body", b"body", false)));
     }
 
     #[test]
     fn a_named_key_stands_for_any_body_but_for_no_other_gateway_and_no_stream() {
-        let key = |parts| Keying::begin(&parts).end(b"one");
-        let named = key(custom("g", false, b"n"));
-        assert_eq!(named, Keying::begin(&custom("g", false, b"n")).end(b"two"));
-        assert_ne!(named, key(custom("h", false, b"n")));
-        assert_ne!(named, key(custom("g", true, b"n")));
-        assert_ne!(named, key(custom("g", false, b"m")));
+        let named = custom("g", b"n", b"one", false);
+        assert_eq!(named, custom("g", b"n", b"two", false));
+        assert_ne!(named, custom("h", b"n", b"one", false));
+        assert_ne!(named, custom("g", b"n", b"one", true));
+        assert_ne!(named, custom("g", b"m", b"one", false));
         // Not even where lengths could be read otherwise.
-        assert_ne!(
-            key(custom("ab", false, b"c")),
-            key(custom("a", false, b"bc"))
-        );
+        let split = custom("a", b"bc", b"", false);
+        assert_ne!(split, custom("ab", b"c", b"", false));
     }
 }

@@ -10,10 +10,9 @@ pub(super) fn key(number: u64) -> Key {
     let parts = Parts {
         gateway: "g",
         epoch: 1,
-        stream: false,
         of: Of::Custom(&number.to_le_bytes()),
     };
-    Keying::begin(&parts).end(b"")
+    Keying::begin(&parts).end(b"", false)
 }
 
 pub(super) fn answer(body: &[u8], stored: u64, until: u64) -> Answer {
