@@ -173,6 +173,7 @@ mod tests {
             changes: None,
             translated: false,
             answered_model: None,
+            cached: None,
             cost: None,
             cached: None,
             usage: Some(Usage {
