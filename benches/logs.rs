@@ -15,7 +15,8 @@ use ringgate::seal::Sealer;
 use ringgate::snapshot::Published;
 use ringgate::store::Database;
 use ringgate::telemetry::logs::{
-    Bounds, Condition, Key, Logs, Operator, Order, OrderBy, Query, Value, between, condition,
+    Bounds, Condition, Key, Logs, Operator, Order, OrderBy, Query, Selection, Tally, Value,
+    between, condition,
 };
 
 /// Entries: over twenty hours, so that they lie in one segment or in two.
@@ -55,6 +56,9 @@ fn main() {
             milliseconds(times[ASKED / 2])
         );
     }
+    for (name, conditions) in evaluations() {
+        runtime.block_on(evaluate(name, &logs, conditions));
+    }
     println!("memory after reading: {} MB", memory());
     write("with bodies of 2 KB", &logs, WITH_BODIES, |number| {
         Some(bodies(number))
@@ -65,6 +69,52 @@ fn main() {
         disk(&folder.path().join("logs")) >> 20
     );
     logs.stop();
+}
+
+/// What an evaluation does: one walk in pieces, each of which another question may have to wait for.
+async fn evaluate(name: &str, logs: &Logs, conditions: Vec<Condition>) {
+    let selection = Arc::new(Selection {
+        gateway: "prod".to_owned(),
+        questions: vec![conditions],
+        until: u64::MAX >> 20,
+    });
+    let (begin, mut longest, mut pieces) = (Instant::now(), Duration::ZERO, 0);
+    let (mut sum, mut place) = (Tally::default(), None);
+    loop {
+        let asked = Instant::now();
+        let piece = logs.tally(selection.clone(), place).await;
+        let (tally, next) = piece.expect("summed");
+        longest = longest.max(asked.elapsed());
+        sum.join(tally);
+        pieces += 1;
+        place = next;
+        if place.is_none() {
+            break;
+        }
+    }
+    println!(
+        "{name:48} {:>8} found   {pieces} pieces in {:.1} ms, the longest {:.1} ms",
+        sum.entries,
+        milliseconds(begin.elapsed()),
+        milliseconds(longest)
+    );
+}
+
+fn evaluations() -> Vec<(&'static str, Vec<Condition>)> {
+    let holds = |key, operator, text: &str| {
+        condition(key, operator, &[Value::Text(text.to_owned())]).expect("a condition")
+    };
+    vec![
+        ("evaluation of all", Vec::new()),
+        (
+            "evaluation of a model's dear successes",
+            vec![
+                holds(Key::Model, Operator::Contains, "gpt"),
+                holds(Key::Success, Operator::Eq, "true"),
+                holds(Key::Cost, Operator::Gt, "0.01"),
+            ],
+        ),
+    ]
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -236,7 +236,7 @@ pub const LOG_READERS: usize = 2;
 pub const LOG_QUESTIONS_MAX: usize = 64;
 /// How long one question may take: what is open for longer keeps the write-ahead log from being emptied.
 pub const LOG_QUESTION_WAIT: Duration = Duration::from_secs(20);
-/// Entries that one question for sums passes: some ten milliseconds, so that no other question waits long behind an evaluation.
+/// Entries that one question for sums passes, some tens of milliseconds at most: no other question waits long behind an evaluation.
 pub const LOG_TALLY_ROWS: u64 = 50_000;
 /// Segments that a reader keeps open.
 pub const READER_SEGMENTS_MAX: usize = 16;

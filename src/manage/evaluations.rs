@@ -355,7 +355,123 @@ fn told(type_id: &str, outcome: &Result<Tally, String>) -> (String, Status, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Flags, load};
+    use crate::manage::{Declared, Office, call_as_operator, inaugurate, office};
+    use crate::seal::Sealer;
+    use crate::store::Database;
     use crate::telemetry::logs::Sum;
+
+    /// An instance without a server.
+    struct Instance {
+        office: Office,
+        database: Database,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Instance {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (config, _) = load(&Flags::default(), &|_| None).expect("a configuration");
+            let sealer = Sealer::create(&folder.path().join("master-key")).expect("a key");
+            let declared = Declared::of(&config).expect("declared");
+            let office = office("acc", std::sync::Arc::new(sealer), declared);
+            let mut database = Database::open(folder.path()).expect("opened");
+            inaugurate(&office, &mut database, None).expect("ready");
+            Self {
+                office,
+                database,
+                _folder: folder,
+            }
+        }
+
+        fn call(&mut self, method: &str, path: &str, body: Value) -> Value {
+            let path = format!("/accounts/acc/ai-gateway/gateways/default{path}");
+            let body = (!body.is_null()).then_some(body);
+            let answer = call_as_operator(&self.office, &mut self.database, method, &path, body);
+            answer.expect("done")["result"].clone()
+        }
+
+        /// The id of a new evaluation of a new dataset.
+        fn evaluation(&mut self, name: &str) -> String {
+            let body = json!({"name": name, "enable": true, "filters": []});
+            let dataset = self.call("POST", "/datasets", body);
+            let body = json!({"name": name, "dataset_ids": [dataset["id"]], "evaluation_type_ids": ["speed"]});
+            let made = self.call("POST", "/evaluations", body);
+            made["id"].as_str().expect("an id").to_owned()
+        }
+
+        fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Problem>) -> T {
+            let transaction = self.database.begin().expect("begun");
+            let done = work(&transaction).expect("done");
+            transaction.commit().expect("committed");
+            done
+        }
+
+        fn begun(&mut self) -> Option<Begun> {
+            self.write(begin_next)
+        }
+
+        /// Whether it is processed, and the status of its result.
+        fn state(&mut self, id: &str) -> (bool, i64) {
+            let shown = self.call("GET", &format!("/evaluations/{id}"), Value::Null);
+            let status = shown["results"][0]["status"].as_i64();
+            (shown["processed"] == true, status.expect("a status"))
+        }
+    }
+
+    #[test]
+    fn what_was_begun_is_begun_again_until_it_is_done() {
+        let mut instance = Instance::new();
+        let ids = ["one", "two", "three"].map(|name| instance.evaluation(name));
+        // Made within the same millisecond, as may be, they come by their ids.
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            let (id, selection) = instance.begun().expect("one waits");
+            assert_eq!(instance.state(&id), (false, 1));
+            let (again, _) = instance.begun().expect("it waits still");
+            assert_eq!(again, id);
+            let selection = selection.expect("a selection");
+            assert_eq!(
+                (&*selection.gateway, selection.questions),
+                ("default", vec![vec![]])
+            );
+            instance.write(|transaction| finish(transaction, &id, &Ok(Tally::default())));
+            assert_eq!(instance.state(&id), (true, 2));
+            order.push(id);
+        }
+        assert!(instance.begun().is_none());
+        order.sort_unstable();
+        assert!(ids.iter().all(|id| order.binary_search(id).is_ok()));
+    }
+
+    #[test]
+    fn neither_a_deleted_one_nor_a_damaged_one_holds_up_the_others() {
+        let mut instance = Instance::new();
+        let gone = instance.evaluation("gone");
+        let (id, _) = instance.begun().expect("one waits");
+        assert_eq!(id, gone);
+        let one = format!("/evaluations/{gone}");
+        instance.call("DELETE", &one, Value::Null);
+        instance.write(|transaction| finish(transaction, &gone, &Ok(Tally::default())));
+        assert!(instance.begun().is_none());
+        let damaged = instance.evaluation("damaged");
+        instance.write(|transaction| {
+            let spoil = r#"UPDATE evaluations SET datasets = '[{"filters": [{"key": "luck"}]}]'"#;
+            Ok(transaction.execute(spoil, [])?)
+        });
+        let (id, selection) = instance.begun().expect("one waits");
+        let reason = selection.expect_err("no such key").to_string();
+        instance.write(|transaction| finish(transaction, &id, &Err(reason)));
+        assert_eq!(instance.state(&damaged), (true, 3));
+        assert!(instance.begun().is_none());
+        instance.call("DELETE", "", Value::Null);
+        for table in ["datasets", "evaluations", "evaluation_results"] {
+            let query = format!("SELECT count(*) FROM {table}");
+            let connection = instance.database.connection();
+            let count = connection.query_row(&query, [], |row| row.get::<_, i64>(0));
+            assert_eq!(count.expect("counted"), 0, "{table}");
+        }
+    }
 
     #[test]
     fn outcomes_say_what_they_rest_on() {
