@@ -141,6 +141,12 @@ pub struct Hold {
     used: Money,
 }
 
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Hold").field(&self.amount).finish()
+    }
+}
+
 impl Hold {
     /// What was booked and reserved before it.
     pub fn used(&self) -> Money {

@@ -11,6 +11,7 @@ mod harness;
 mod http;
 mod keys;
 mod lifecycle;
+mod limits;
 mod logs;
 mod native;
 mod permissions;
