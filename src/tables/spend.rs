@@ -468,8 +468,7 @@ mod tests {
             keyed.reserve(key, Money(limit), length, technique, Money(1), NOW, LIFE)
         };
         let hold = reserve(&before, 100, hour, Technique::Sliding);
-        hold.expect("nothing spent")
-            .settle(Some(Money(50)), NOW);
+        hold.expect("nothing spent").settle(Some(Money(50)), NOW);
         assert!(reserve(&before, 50, 24 * hour, Technique::Fixed).is_err());
         assert!(reserve(&before, 51, 24 * hour, Technique::Fixed).is_ok());
         let rows: Vec<Row> = before.changed().iter().map(|each| each.row()).collect();

@@ -175,7 +175,6 @@ mod tests {
             answered_model: None,
             cached: None,
             cost: None,
-            cached: None,
             usage: Some(Usage {
                 input: 11,
                 output: 3,

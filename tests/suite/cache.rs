@@ -267,9 +267,7 @@ fn requests_opt_in_and_out() {
     }
     // A body in chunks reads the same.
     let body = chat("time");
-    let chunked = format!(
-        "POST /v1/acc/default/openai/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\ncf-aig-cache-ttl: 60\r\nTransfer-Encoding: chunked\r\n\r\n"
-    );
+    let chunked = "POST /v1/acc/default/openai/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\ncf-aig-cache-ttl: 60\r\nTransfer-Encoding: chunked\r\n\r\n".to_string();
     let (front, back) = body.split_at(10);
     let send = |chunks: &str| gateway.send(&format!("{chunked}{chunks}0\r\n\r\n"));
     let chunks = format!("a\r\n{front}\r\n{:x}\r\n{back}\r\n", back.len());
