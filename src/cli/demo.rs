@@ -103,6 +103,7 @@ fn behind(mut config: Config, base_url: &BaseUrl) -> Config {
                 base_url: Some(place(base_url, slug)),
                 api_key: None,
                 region: None,
+                project: None,
             }),
         }
     }

@@ -74,6 +74,9 @@ const PROVIDER_KEYS: [&str; 3] = ["allow_insecure", "api_key", "base_url"];
 /// Of the providers whose paths name a region.
 const REGIONAL_KEYS: [&str; 4] = ["allow_insecure", "api_key", "base_url", "region"];
 
+/// Of the provider whose paths name a project as well.
+const PROJECT_KEYS: [&str; 5] = ["allow_insecure", "api_key", "base_url", "project", "region"];
+
 /// The settings of a gateway, named as in the management API.
 pub const GATEWAY_KEYS: [&str; 32] = [
     "authentication",
@@ -301,7 +304,8 @@ fn unknown(path: &[String]) -> Option<String> {
             slugs.map(Slug::as_str).collect()
         }
         [first, name] if first == "providers" => match name.as_str() {
-            "aws-bedrock" | "google-vertex-ai" => REGIONAL_KEYS.to_vec(),
+            "aws-bedrock" => REGIONAL_KEYS.to_vec(),
+            "google-vertex-ai" => PROJECT_KEYS.to_vec(),
             _ => PROVIDER_KEYS.to_vec(),
         },
         [first] if first == "gateways" => return super::value::id(last).err(),

@@ -357,12 +357,17 @@ impl Sources<'_> {
                 Some(_) => self.one(&key("region"), "", value::region),
                 None => None,
             };
+            let project = match self.file_entry(&key("project")) {
+                Some(_) => self.one(&key("project"), "", value::project),
+                None => None,
+            };
             configured.push(ProviderConfig {
                 name,
                 slug,
                 base_url,
                 api_key,
                 region,
+                project,
             });
         }
         configured

@@ -211,6 +211,8 @@ pub struct ProviderConfig {
     pub api_key: Option<SecretSource>,
     /// Where models are called that a body names, unless the credential says it (Bedrock, Vertex).
     pub region: Option<String>,
+    /// Whose models they are there, unless the credential says it (Vertex).
+    pub project: Option<String>,
 }
 
 /// `[gateways.ID]`.

@@ -228,6 +228,15 @@ pub(super) fn region(text: &str) -> Parsed<String> {
     }
 }
 
+/// A project of Google's cloud: an id, a number, or an older id with a domain before it.
+pub(super) fn project(text: &str) -> Parsed<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte);
+    match !text.is_empty() && text.bytes().all(allowed) && !text.starts_with('.') {
+        true => Ok(text.to_owned()),
+        false => Err("is no project, as in my-project-123".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,8 @@
 //! Where a model is reached: which of a provider's endpoints serves a client's request, and in which dialect (spec: providers 1.1,
 //! 2, 6, 7.1, 8, 12 and 19, resolutions 16).
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Dialect;
@@ -126,7 +128,10 @@ pub fn embedding_way(slug: Slug, model: &str, site: &Site) -> Result<Way, Invali
             let rest = way.rest.trim_end_matches("chat/completions").to_owned();
             to(&way.model, rest, way.query)
         }
-        Slug::GoogleVertexAi => to(model, format!("v1/{}/", vertex_place(site)?), None),
+        Slug::GoogleVertexAi => {
+            let (model, site) = vertex_name(model, site)?;
+            to(&model, format!("v1/{}/", vertex_place(&site)?), None)
+        }
         Slug::AwsBedrock => {
             let region = bedrock_region(model, site);
             to(model, format!("bedrock-runtime/{region}/"), None)
@@ -242,14 +247,60 @@ fn vertex_place(site: &Site) -> Result<String, Invalid> {
     /// Where a service account says nothing else.
     const REGION: &str = "us-central1";
     let project = site.project.as_deref().ok_or_else(|| {
-        missing("a service account, plain or in base64, as its key: it names the project")
+        missing(
+            "to be told the project: by a service account as its key, by providers.google-vertex-ai.project, or by its full name, projects/{project}/locations/{region}/endpoints/{id}",
+        )
     })?;
     let region = site.region.as_deref().unwrap_or(REGION);
     Ok(format!("projects/{project}/locations/{region}"))
 }
 
-/// `{publisher}/{model}`; project and region come from the credential.
+/// A model's own name and where it is: Google's full names, `projects/{project}/locations/{region}/...`, say both.
+fn vertex_name<'a>(
+    model: &'a str,
+    site: &'a Site,
+) -> Result<(Cow<'a, str>, Cow<'a, Site>), Invalid> {
+    const FORM: &str = "projects/{project}/locations/{region}/endpoints/{id}";
+    let Some(rest) = model.strip_prefix("projects/") else {
+        return Ok((model.into(), Cow::Borrowed(site)));
+    };
+    let parts = rest.split_once('/').and_then(|(project, rest)| {
+        let (region, rest) = rest.strip_prefix("locations/")?.split_once('/')?;
+        let name = match rest.strip_prefix("publishers/") {
+            Some(published) => {
+                let (publisher, name) = published.split_once("/models/")?;
+                format!("{publisher}/{name}").into()
+            }
+            None => Cow::Borrowed(rest.starts_with("endpoints/").then_some(rest)?),
+        };
+        Some((project, region, name))
+    });
+    let plain = |text: &str, more: &[u8]| {
+        let mut bytes = text.bytes();
+        // A path's steps up begin with a dot.
+        !text.is_empty()
+            && !text.starts_with('.')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    match parts {
+        // Older projects have a domain before their names.
+        Some((project, region, name)) if plain(project, b"-.:") && plain(region, b"-") => {
+            let site = Site {
+                project: Some(project.to_owned()),
+                region: Some(region.to_owned()),
+                ..site.clone()
+            };
+            Ok((name, Cow::Owned(site)))
+        }
+        _ => Err(missing(FORM)),
+    }
+}
+
+/// `{publisher}/{model}` or `endpoints/{id}`, a model that was tuned; project and region come from the credential, from the
+/// configuration, or from the model's full name.
 fn vertex(model: &str, stream: bool, site: &Site) -> Result<Way, Invalid> {
+    let (model, site) = vertex_name(model, site)?;
+    let (model, site) = (&*model, &*site);
     let (publisher, name) = match model.split_once('/') {
         Some(parts) => parts,
         None if model.starts_with("gemini") => ("google", model),
@@ -270,6 +321,11 @@ fn vertex(model: &str, stream: bool, site: &Site) -> Result<Way, Invalid> {
         "rawPredict"
     };
     let (speech, name, rest, query) = match publisher {
+        "endpoints" => {
+            let (verb, query) = gemini_verb(stream);
+            let rest = format!("v1/{place}/endpoints/{}:{verb}", segment(name));
+            (Speech::Gemini, name, rest, query)
+        }
         "google" => {
             let (verb, query) = gemini_verb(stream);
             (Speech::Gemini, name, published(verb), query)
@@ -485,6 +541,49 @@ mod tests {
         assert!(nova.rest.ends_with("/converse-stream"));
         let vertex = streamed(Slug::GoogleVertexAi, "claude-sonnet-4-5");
         assert!(vertex.rest.ends_with(":streamRawPredict"));
+    }
+
+    #[test]
+    fn models_of_vertex_may_have_full_names_and_be_tuned() {
+        let to = |model: &str, site: &Site| {
+            let way = way(Dialect::Chat, Slug::GoogleVertexAi, model, false, site);
+            way.map(|way| (way.speech, way.rest))
+        };
+        let tuned = "v1/projects/p-1/locations/europe-west1/endpoints/123:generateContent";
+        let found = to("endpoints/123", &site()).expect("a way");
+        assert_eq!(found, (Speech::Gemini, tuned.to_owned()));
+        // A full name says more than a credential, and is enough beside a token that says nothing.
+        let nowhere = Site::default();
+        for site in [&site(), &nowhere] {
+            let named = "projects/example.com:mine/locations/us-east4";
+            let (_, rest) = to(&format!("{named}/endpoints/123"), site).expect("a way");
+            assert_eq!(rest, format!("v1/{named}/endpoints/123:generateContent"));
+            let claude = format!("{named}/publishers/anthropic/models/claude-haiku-4-5");
+            let (speech, rest) = to(&claude, site).expect("a way");
+            assert_eq!(speech, Speech::MessagesOnVertex);
+            assert_eq!(rest, format!("v1/{claude}:rawPredict"));
+        }
+        let embed = "projects/p/locations/r/publishers/google/models/text-embedding-005";
+        let way = embedding_way(Slug::GoogleVertexAi, embed, &nowhere).expect("a way");
+        assert_eq!(
+            (&*way.model, &*way.rest),
+            ("google/text-embedding-005", "v1/projects/p/locations/r/")
+        );
+        for model in [
+            "google/gemini-2.5-pro",
+            "endpoints/123",
+            "projects/p/locations/evil.com/endpoints/1",
+            "projects/../locations/r/endpoints/1",
+            "projects/p%2f/locations/r/endpoints/1",
+            "projects//locations/r/endpoints/1",
+            "projects/p/locations/r/models/1",
+            "projects/p/endpoints/1",
+        ] {
+            let refused = to(model, &nowhere).expect_err(model);
+            assert_eq!(refused.param.as_deref(), Some("model"));
+        }
+        let escaped = to("endpoints/1/../2", &site()).expect("a way").1;
+        assert!(escaped.contains("endpoints/1%2F..%2F2:"), "{escaped}");
     }
 
     #[test]

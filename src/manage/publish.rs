@@ -458,20 +458,11 @@ fn all_providers(
             house_key: None,
             headers,
             region: None,
-            models: priced_models(database, &id)?,
+            project: None,
         });
         providers.entry(name.into()).or_insert(entry);
     }
     Ok(providers)
-}
-
-/// The models of a custom provider that have prices of their own.
-fn priced_models(database: &Connection, provider: &str) -> Result<Box<[Box<str>]>, PublishError> {
-    let query = "SELECT DISTINCT model FROM prices WHERE provider = ?1 AND enable AND model_rule = 'equals' ORDER BY model";
-    let mut statement = database.prepare_cached(query)?;
-    let models = statement.query_map([provider], |row| row.get::<_, String>(0))?;
-    let models = models.map(|model| model.map(Box::from));
-    Ok(models.collect::<rusqlite::Result<_>>()?)
 }
 
 /// A stored JSON object of headers, which was checked when it was taken.
@@ -531,7 +522,7 @@ fn entry(config: &Config, slug: Slug, name: &str) -> Result<ProviderEntry, Publi
         house_key,
         headers: Box::default(),
         region: configured.and_then(|provider| provider.region.as_deref().map(Box::from)),
-        models: Box::default(),
+        project: configured.and_then(|provider| provider.project.as_deref().map(Box::from)),
     })
 }
 

@@ -162,6 +162,8 @@ pub struct SetPrice {
 #[derive(Debug, Clone, Default)]
 pub struct Prices {
     set: HashMap<String, Vec<SetPrice>>,
+    /// Of each provider what [`Prices::models`] tells.
+    models: HashMap<String, Vec<Cow<'static, str>>>,
 }
 
 impl Prices {
@@ -171,7 +173,16 @@ impl Prices {
         // Here, where it may take its milliseconds, and not with the first answer that is priced on a data thread.
         LazyLock::force(&LIST);
         let mut prices = Self::default();
+        for (provider, listed) in LIST.iter() {
+            let generating = listed.iter().filter(|(name, price)| is_model(name, price));
+            let names = generating.map(|(name, _)| Cow::Borrowed(*name)).collect();
+            prices.models.insert((*provider).to_owned(), names);
+        }
         for one in set {
+            if one.rule == ModelRule::Equals {
+                let models = prices.models.entry(one.provider.clone()).or_default();
+                models.push(Cow::Owned(one.model.clone()));
+            }
             prices
                 .set
                 .entry(one.provider.clone())
@@ -181,7 +192,16 @@ impl Prices {
         for group in prices.set.values_mut() {
             group.sort_by_key(|one| std::cmp::Reverse((one.weight, one.rule, one.model.len())));
         }
+        for models in prices.models.values_mut() {
+            models.sort_unstable();
+            models.dedup();
+        }
         prices
+    }
+
+    /// The models of a provider that are priced by the token, sorted.
+    pub fn models(&self, provider: &str) -> &[Cow<'static, str>] {
+        self.models.get(provider).map_or(&[], Vec::as_slice)
     }
 
     /// The price of a provider's model. `model` is what the answer calls itself, else what was asked for.
@@ -213,6 +233,11 @@ impl Prices {
         let found = group.iter().find(|one| one.rule.fits(&one.model, model));
         found.map(|one| &one.price)
     }
+}
+
+/// Whether a row of the table is a model with tokens, rather than a picture's size, a minute of sound or a tool.
+fn is_model(name: &str, price: &Price) -> bool {
+    price.input.is_some() && !name.contains("-x-")
 }
 
 /// Most tokens that a model generates, where the table knows it.
@@ -301,6 +326,31 @@ fn undated(model: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_with_tokens_are_known_by_name() {
+        let set = |provider: &str, rule, model: &str| SetPrice {
+            provider: provider.to_owned(),
+            rule,
+            model: model.to_owned(),
+            weight: 0,
+            price: Price::default(),
+        };
+        let prices = Prices::new([
+            set("openai", ModelRule::Equals, "aa-mine"),
+            set("openai", ModelRule::Equals, "gpt-4o"),
+            set("openai", ModelRule::StartsWith, "gpt-"),
+            set("custom-x", ModelRule::Equals, "own"),
+        ]);
+        let models = prices.models("openai");
+        assert!(models.is_sorted_by(|one, next| one < next));
+        let has = |name: &str| models.iter().any(|model| model == name);
+        assert!(has("aa-mine") && has("gpt-4o") && !has("gpt-") && !has("whisper-1"));
+        assert_eq!(prices.models("custom-x"), ["own"]);
+        assert!(prices.models("nobody").is_empty());
+        let sizes = |model: &Cow<str>| model.contains("-x-");
+        assert!(!prices.models.values().flatten().any(sizes));
+    }
 
     fn million_in(price: &Price) -> Money {
         let usage = Usage {

@@ -4,6 +4,37 @@
 use super::table::Slug;
 
 impl Slug {
+    /// Whether a model that has a price can be asked for under its name through the endpoints for all providers.
+    pub fn lists(self, model: &str) -> bool {
+        match self {
+            // A deployment has the name that its owner gave it.
+            Self::AzureOpenAi => false,
+            // Others' models are for its agents, and its searches for an endpoint of their own.
+            Self::PerplexityAi => !model.contains('/'),
+            Self::Parallel => !model.starts_with("search"),
+            Self::OpenAi
+            | Self::Anthropic
+            | Self::GoogleAiStudio
+            | Self::GoogleVertexAi
+            | Self::AwsBedrock
+            | Self::WorkersAi
+            | Self::Groq
+            | Self::Grok
+            | Self::Mistral
+            | Self::Cohere
+            | Self::DeepSeek
+            | Self::Cerebras
+            | Self::OpenRouter
+            | Self::HuggingFace
+            | Self::Baseten
+            | Self::Fireworks
+            | Self::Alibaba
+            | Self::MiniMax
+            | Self::Custom => true,
+            _ => false,
+        }
+    }
+
     /// The better-known models of the provider, under its own names.
     pub fn known_models(self) -> &'static [&'static str] {
         match self {
@@ -77,12 +108,26 @@ impl Slug {
             ],
             Self::PerplexityAi => &["sonar", "sonar-pro", "sonar-reasoning-pro"],
             Self::DeepSeek => &["deepseek-chat", "deepseek-reasoner"],
-            Self::Cerebras => &["gpt-oss-120b", "llama3.1-8b", "llama-3.3-70b"],
+            Self::Cerebras => &["gpt-oss-120b", "llama-3.3-70b", "llama3.1-8b"],
             Self::OpenRouter => &["openrouter/auto"],
             Self::HuggingFace => &["meta-llama/Llama-3.3-70B-Instruct", "openai/gpt-oss-120b"],
             Self::Parallel => &["base", "core", "lite", "speed"],
             Self::Fireworks => &["accounts/fireworks/models/gpt-oss-120b"],
             _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_models_are_sorted_and_can_be_asked_for() {
+        for slug in Slug::ALL {
+            let models = slug.known_models();
+            assert!(models.is_sorted_by(|one, next| one < next), "{slug:?}");
+            assert!(models.iter().all(|model| slug.lists(model)), "{slug:?}");
         }
     }
 }

@@ -189,8 +189,8 @@ pub struct ProviderEntry {
     pub headers: Box<[(Box<str>, Box<str>)]>,
     /// The region of models that a body names, unless the credential says it.
     pub region: Option<Box<str>>,
-    /// Models with a price, for the list of what can be asked for.
-    pub models: Box<[Box<str>]>,
+    /// Their project, unless the credential says it.
+    pub project: Option<Box<str>>,
 }
 
 /// What is set for the whole instance.

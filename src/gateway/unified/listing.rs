@@ -1,37 +1,57 @@
 //! `GET compat/v1/models`: what this caller can ask for, without a call of any provider (resolutions 24).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::Admitted;
 use crate::dialect::listing;
 use crate::gateway::credential::{self, Paying};
 use crate::http::RequestHead;
+use crate::meter::prices::Prices;
+use crate::providers::Slug;
 use crate::snapshot::{ProviderEntry, Settings};
 
-/// The list's body.
-pub(super) fn models(head: &RequestHead, admitted: &Admitted, settings: &Settings) -> Vec<u8> {
-    let gateway = &admitted.asked.gateway;
-    let mut ids: BTreeSet<String> = gateway
+/// The list's body, in the order of its ids.
+pub(super) fn models(
+    head: &RequestHead,
+    admitted: &Admitted,
+    settings: &Settings,
+    prices: &Prices,
+) -> Vec<u8> {
+    // By what stands before the models' names: aliases lead to the same entry.
+    let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut routes: Vec<&str> = admitted
+        .asked
+        .gateway
         .routes
         .keys()
-        .map(|route| format!("dynamic/{route}"))
+        .map(|name| &**name)
         .collect();
+    routes.sort_unstable();
+    owners.insert("dynamic/".to_owned(), routes);
     // A key that the caller brings says nothing of whose it is.
     let brings_key = super::pay::brings_key(head, admitted);
     for entry in admitted.providers.values() {
-        if !brings_key && !is_paid_for(head, admitted, entry, settings) {
-            continue;
+        if brings_key || is_paid_for(head, admitted, entry, settings, prices) {
+            let names = || names(entry, prices);
+            owners
+                .entry(format!("{}/", entry.name))
+                .or_insert_with(names);
         }
-        let known = entry.provider.slug().known_models().iter().copied();
-        let priced = entry.models.iter().map(|model| &**model);
-        ids.extend(
-            known
-                .chain(priced)
-                .map(|model| format!("{}/{model}", entry.name)),
-        );
     }
-    let body = listing::models(ids.iter().map(String::as_str));
-    body.to_string().into_bytes()
+    listing::models(&owners)
+}
+
+/// The models of a provider that the price table knows, those that the operator has priced, and the better-known ones; sorted.
+fn names<'a>(entry: &ProviderEntry, prices: &'a Prices) -> Vec<&'a str> {
+    let slug = entry.provider.slug();
+    let priced = prices.models(&entry.name).iter().map(|name| &**name);
+    let mut names: Vec<&str> = priced.filter(|name| slug.lists(name)).collect();
+    for known in slug.known_models() {
+        if let Err(place) = names.binary_search(known) {
+            names.insert(place, known);
+        }
+    }
+    names
 }
 
 /// Whether a key is kept that pays for this caller. Custom providers may not ask for one.
@@ -40,6 +60,7 @@ fn is_paid_for(
     admitted: &Admitted,
     entry: &ProviderEntry,
     settings: &Settings,
+    prices: &Prices,
 ) -> bool {
     let paying = credential::choose_given(
         head,
@@ -50,7 +71,9 @@ fn is_paid_for(
         false,
     );
     match paying {
-        Ok(Paying::Nobody) => !entry.models.is_empty(),
+        Ok(Paying::Nobody) => {
+            entry.provider.slug() == Slug::Custom && !prices.models(&entry.name).is_empty()
+        }
         Ok(_) => true,
         Err(_) => false,
     }

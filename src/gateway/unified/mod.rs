@@ -212,7 +212,8 @@ pub(super) async fn answer(
 ) -> Result<Begun, Failure> {
     let endpoint = admitted.asked.endpoint;
     if endpoint == Endpoint::Models {
-        let body = listing::models(head, admitted, settings);
+        let snapshot = thread.shared.snapshot.load();
+        let body = listing::models(head, admitted, settings, &snapshot.prices);
         return Ok(Begun::Reply(Box::new(Reply::json(200, body))));
     }
     let whole = body::whole(thread, settings, client, head, settle).await?;

@@ -87,8 +87,9 @@ pub(super) fn credential(
         Some(value) => look_at(value, slug, from_request, minted, now)?,
         None => (Means::Nothing, Site::default()),
     };
-    let configured = || entry.region.as_deref().map(str::to_owned);
-    site.region = site.region.or_else(configured);
+    let configured = |value: &Option<Box<str>>| value.as_deref().map(str::to_owned);
+    site.region = site.region.or_else(|| configured(&entry.region));
+    site.project = site.project.or_else(|| configured(&entry.project));
     site.hosted = entry.provider.is_hosted();
     site.versioned = entry.provider.ends_in_version();
     Ok(Credential {

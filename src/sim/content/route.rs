@@ -203,7 +203,9 @@ fn generation(call: &Call) -> Option<Answer> {
             Messages::new(Carrier::Sse),
         ));
     }
-    if let Some((_, verb)) = path.rsplit_once(':').filter(|_| path.contains("/models/")) {
+    // Vertex has tuned models at endpoints of their own.
+    let is_model = path.contains("/models/") || path.contains("/endpoints/");
+    if let Some((_, verb)) = path.rsplit_once(':').filter(|_| is_model) {
         return gemini_verb(call, verb);
     }
     if let Some(operation) = bedrock_operation(path) {
@@ -230,7 +232,7 @@ fn generation(call: &Call) -> Option<Answer> {
 
 fn gemini_verb(call: &Call, verb: &str) -> Option<Answer> {
     let (body, model) = (&call.body, call.model.as_str());
-    let vertex = call.path.contains("/publishers/");
+    let vertex = call.path.contains("/locations/");
     let sse = call.request.parameter("alt") == Some("sse");
     match verb {
         "generateContent" => Some(Answer::generate(
@@ -416,6 +418,8 @@ fn model_in_path(path: &str) -> Option<String> {
         .filter(|(before, _)| before.contains("/models/"))
     {
         before.rsplit_once("/models/")?.1
+    } else if let Some((_, tuned)) = path.rsplit_once("/endpoints/") {
+        tuned.split_once(':')?.0
     } else if let Some(at) = ["/@cf/", "/@hf/"].iter().find_map(|mark| path.find(mark)) {
         &path[at + 1..]
     } else if let Some((_, rest)) = path.split_once("/run/") {
@@ -436,7 +440,10 @@ fn envelope(slug: &str, path: &str) -> Envelope {
     if path.ends_with("/v2/chat") || path.ends_with("/v1/chat") || path.ends_with("/embed") {
         return Envelope::Cohere;
     }
-    if path.starts_with("/v1beta/models") || path.contains("/publishers/") {
+    if path.starts_with("/v1beta/models")
+        || path.contains("/publishers/")
+        || path.contains("/endpoints/")
+    {
         return Envelope::Google;
     }
     if path.contains("/ai/run/") {

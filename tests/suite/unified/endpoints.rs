@@ -128,10 +128,31 @@ fn models_can_be_listed() {
         !house.iter().any(|id| id.starts_with("openai/")),
         "{house:?}"
     );
+    // From the price table, and what is priced by hand; pictures and sound are no conversation.
+    let has = |list: &[String], id: &str| list.iter().any(|found| found == id);
+    assert!(has(&house, "mistral/codestral-2508") && !has(&house, "mistral/aa-mine"));
+    let price = json!({
+        "account_provider_id": "mistral", "model": "aa-mine", "model_rule": "equals",
+        "cost_in": 0.000001, "cost_out": 0.000002,
+    });
+    let priced = gateway.call(
+        TOKEN,
+        "POST",
+        "/accounts/acc/ai-gateway/custom-providers/costs",
+        &price.to_string(),
+    );
+    assert_eq!(priced.status, 200, "{}", priced.text());
+    let house = list(&format!("cf-aig-authorization: Bearer {TOKEN}\r\n"));
+    assert!(has(&house, "mistral/aa-mine"), "{house:?}");
     let own = list(&format!(
         "cf-aig-authorization: Bearer {TOKEN}\r\nAuthorization: Bearer sk-mine\r\n"
     ));
-    assert!(own.iter().any(|id| id == "openai/gpt-5"), "{own:?}");
+    assert!(
+        has(&own, "openai/gpt-5") && has(&own, "openai/gpt-4o-2024-08-06"),
+        "{own:?}"
+    );
+    assert!(!has(&own, "openai/whisper-1"));
+    assert!(!own.iter().any(|id| id.starts_with("fal/")), "{own:?}");
     assert!(received(&simulator).is_empty());
 }
 
@@ -184,6 +205,56 @@ fn embeddings_are_made_by_every_provider_that_has_them() {
         (429, Some("3"))
     );
     Client::Chat.error(&failed.json());
+}
+
+#[test]
+fn a_plain_token_of_google_pays_where_the_project_is_told() {
+    let simulator = simulator();
+    let vertex = format!(
+        "[providers.google-vertex-ai]\nbase_url = \"http://{}\"",
+        simulator.addr()
+    );
+    let configured = Setup::over(&simulator)
+        .with(&format!(
+            "{vertex}\nproject = \"p-1\"\nregion = \"europe-west1\""
+        ))
+        .start();
+    let plain = Setup::over(&simulator).with(&vertex).start();
+    let full = "projects/p-2/locations/us-east4/endpoints/123";
+    for (gateway, model, path) in [
+        (
+            &configured,
+            "google/gemini-2.5-flash",
+            "/v1/projects/p-1/locations/europe-west1/publishers/google/models/gemini-2.5-flash:generateContent",
+        ),
+        (
+            &configured,
+            "endpoints/123",
+            "/v1/projects/p-1/locations/europe-west1/endpoints/123:generateContent",
+        ),
+        (&plain, full, &format!("/v1/{full}:generateContent")),
+    ] {
+        let body = Client::Chat.body(&format!("google-vertex-ai/{model}"), false, false);
+        let headers = "Authorization: Bearer ya29.token\r\n";
+        let answer = gateway.send(&post("compat/chat/completions", headers, &body));
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+        assert_eq!(Client::Chat.read(&answer, false).stop, "stop");
+        let request = received(&simulator).pop().expect("a request");
+        assert_eq!(request["path"], path);
+        assert_eq!(
+            sent_header(&request, "authorization"),
+            Some("Bearer ya29.token")
+        );
+    }
+    let body = Client::Chat.body("google-vertex-ai/google/gemini-2.5-flash", false, false);
+    let headers = "Authorization: Bearer ya29.token\r\n";
+    let untold = plain.send(&post("compat/chat/completions", headers, &body));
+    assert_eq!(untold.status, 400);
+    assert!(
+        untold.text().contains("google-vertex-ai.project"),
+        "{}",
+        untold.text()
+    );
 }
 
 #[test]
