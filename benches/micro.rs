@@ -12,6 +12,7 @@ use ringgate::http::sse::SseParser;
 use ringgate::http::{HeadLimits, Method, RequestHead, ResponseHead};
 use ringgate::meter::Meter;
 use ringgate::providers::{Provider, Slug};
+use ringgate::route::{End, Field, FieldValue, Graph, Request, Step, Walk};
 use serde_json::json;
 
 const REQUEST: &[u8] = b"POST /v1/local/default/openai/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8787\r\n\
@@ -223,5 +224,77 @@ fn translations(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads, chunks, events, paths, meters, translations);
+/// A request of a route: two fields of its metadata.
+struct Asking(serde_json::Value);
+
+impl Request for Asking {
+    fn field(&self, field: &Field) -> Option<FieldValue<'_>> {
+        match field {
+            Field::Metadata(key) => self.0.get(&**key).map(FieldValue::from),
+            Field::Body(_) | Field::Header(_) => None,
+        }
+    }
+
+    fn draw(&self) -> u64 {
+        u64::MAX / 3
+    }
+}
+
+/// Through all of ten elements: conditions, a split, limits, a model that fails and one that answers.
+fn routes(criterion: &mut Criterion) {
+    let to = |at: usize| json!({"elementId": at.to_string()});
+    let condition = |conditions: serde_json::Value, at: usize| json!({"type": "conditional", "properties": {"conditions": conditions}, "outputs": {"true": to(at), "false": to(9)}});
+    let rate = |at: usize| {
+        json!({"type": "rate", "properties": {"limitType": "count", "key": "metadata.user", "limit": 9, "window": 60},
+            "outputs": {"success": to(at), "fallback": to(9)}})
+    };
+    let model = |at: usize| json!({"type": "model", "properties": {"provider": "openai", "model": "m"}, "outputs": {"success": to(9), "fallback": to(at)}});
+    let mut elements = vec![
+        json!({"type": "start", "outputs": {"next": to(1)}}),
+        condition(
+            json!({"metadata.plan": {"$in": ["pro", "team", "free"]}}),
+            2,
+        ),
+        condition(
+            json!({"$or": [{"metadata.seats": {"$gt": 10}}, {"metadata.user": {"$ne": "root"}}]}),
+            3,
+        ),
+        json!({"type": "percentage", "outputs": {"50%": to(4), "else": to(9)}}),
+        rate(5),
+        condition(json!({"$not": {"headers.x-test": "1"}}), 6),
+        model(7),
+        rate(8),
+        model(9),
+        json!({"type": "end"}),
+    ];
+    for (at, element) in elements.iter_mut().enumerate() {
+        element["id"] = json!(at.to_string());
+    }
+    let graph = Graph::parse(&json!(elements)).expect("a route");
+    let request = Asking(json!({"plan": "free", "user": "u-17"}));
+    criterion.bench_function("route of 10 elements", |bencher| {
+        bencher.iter(|| {
+            let mut walk = Walk::new(&graph);
+            let mut step = walk.begin(&graph, black_box(&request));
+            loop {
+                step = match step {
+                    Step::Count(_) => walk.counted(true, &graph, &request),
+                    Step::Ask(ask) => walk.asked(ask.number > 0, &graph, &request),
+                    Step::End(end) => break black_box(end).eq(&End::Nothing),
+                }
+            }
+        })
+    });
+}
+
+criterion_group!(
+    benches,
+    heads,
+    chunks,
+    events,
+    paths,
+    meters,
+    translations,
+    routes
+);
 criterion_main!(benches);
