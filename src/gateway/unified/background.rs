@@ -25,7 +25,8 @@ use crate::gateway::recall;
 use crate::gateway::settle::{Handed, Settle};
 use crate::http::RequestHead;
 use crate::limits::{
-    BACKGROUND_RUN_WAIT, BACKGROUND_RUNS_MAX, BACKGROUND_RUNS_OF_THREAD, WEBHOOK_BYTES_MAX,
+    BACKGROUND_RUN_WAIT, BACKGROUND_RUNS_MAX, BACKGROUND_RUNS_OF_THREAD, HELPED_BYTES,
+    WEBHOOK_BYTES_MAX,
 };
 use crate::net::task;
 use crate::record::End;
@@ -130,26 +131,27 @@ impl Detached {
         let Some(url) = self.options.webhook else {
             return;
         };
-        let provider = settle.record.provider.clone();
-        let id = settle.id().text();
-        let outcome = Outcome {
-            id: &String::from_utf8_lossy(&id),
-            provider: provider.as_deref().unwrap_or_default(),
-            model: &self.asked,
+        let told = Told {
+            id: String::from_utf8_lossy(&settle.id().text()).into_owned(),
+            provider: settle.record.provider.clone(),
+            model: self.asked,
             status: reply.status,
-            body: serde_json::from_slice(&reply.body).unwrap_or(Value::Null),
+            body: reply.body,
+            as_text: self.options.webhook_as_text,
         };
-        let outcome = match reply.body.len() > WEBHOOK_BYTES_MAX {
-            true => outcome.too_large(),
-            false => outcome,
+        let body = match told.body.len() < HELPED_BYTES {
+            true => told.write(),
+            false => {
+                let helped = thread.shared.helpers.run(&thread.mailbox, || told.write());
+                helped.await.unwrap_or_default()
+            }
         };
-        let body = outcome.write(self.options.webhook_as_text).to_string();
         let webhook = Webhook {
             thread,
             settings: &settings,
             url: &url,
         };
-        let posted = match webhook.post(body.as_bytes()).await {
+        let posted = match webhook.post(&body).await {
             Ok(status) => format!("the webhook answered {status}"),
             Err(reason) => format!("the webhook was not reached: {reason}"),
         };
@@ -157,6 +159,31 @@ impl Detached {
             Some(detail) => format!("{detail}; {posted}").into(),
             None => posted.into(),
         });
+    }
+}
+
+/// What a webhook is told.
+struct Told {
+    id: String,
+    provider: Option<Arc<str>>,
+    model: String,
+    status: u16,
+    body: Vec<u8>,
+    as_text: bool,
+}
+
+impl Told {
+    fn write(self) -> Vec<u8> {
+        let large = self.body.len() > WEBHOOK_BYTES_MAX;
+        let outcome = Outcome {
+            id: &self.id,
+            provider: self.provider.as_deref().unwrap_or_default(),
+            model: &self.model,
+            status: self.status,
+            body: serde_json::from_slice(&self.body).unwrap_or(Value::Null),
+        };
+        let outcome = if large { outcome.too_large() } else { outcome };
+        outcome.write(self.as_text).to_string().into_bytes()
     }
 }
 
