@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::content::reply::Usage;
 use super::content::request::Request;
 use super::content::sigv4::hex;
 use crate::limits::{SIM_REMEMBERED, SIM_REMEMBERED_BODY, SIM_REMEMBERED_BYTES};
@@ -64,12 +65,19 @@ struct Entry {
     request: Request,
     body: Bytes,
     status: u16,
+    usage: Option<Usage>,
     sent: Option<Sent>,
 }
 
 impl Ledger {
     /// Remembers a request; the number is for [`Ledger::finish`].
-    pub fn begin(&self, request: Request, connection: u64, status: u16) -> u64 {
+    pub fn begin(
+        &self,
+        request: Request,
+        connection: u64,
+        status: u16,
+        usage: Option<Usage>,
+    ) -> u64 {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         // A copy, so that a small part does not hold all of a large body.
         let kept = request.body.len().min(SIM_REMEMBERED_BODY);
@@ -88,6 +96,7 @@ impl Ledger {
             request,
             body,
             status,
+            usage,
             sent: None,
         });
         while ring.entries.len() > SIM_REMEMBERED || ring.body_bytes > SIM_REMEMBERED_BYTES {
@@ -170,6 +179,12 @@ impl Entry {
             "body_sha256": hex(&request.body_sha256), "status": self.status, "answered": self.sent.is_some(),
             "aborted": sent.aborted, "events_sent": sent.events, "bytes_sent": sent.bytes,
         });
+        if let Some(usage) = &self.usage {
+            entry["usage"] = json!({
+                "input": usage.prompt, "output": usage.output(), "cached": usage.cached, "cache_write": usage.cache_write,
+                "reasoning": usage.reasoning,
+            });
+        }
         match std::str::from_utf8(&self.body) {
             Ok(text) => entry["body"] = json!(text),
             Err(_) => entry["body_base64"] = json!(STANDARD.encode(&self.body)),
@@ -185,8 +200,16 @@ mod tests {
     #[test]
     fn requests_are_read_back_with_how_they_went() {
         let ledger = Ledger::default();
-        let first = ledger.begin(Request::new("POST", "/a?x=1", b"hello"), 7, 200);
-        let second = ledger.begin(Request::new("POST", "/b", &[0xff]), 8, 500);
+        let first = ledger.begin(
+            Request::new("POST", "/a?x=1", b"hello"),
+            7,
+            200,
+            Some(Usage {
+                prompt: 9,
+                ..Usage::default()
+            }),
+        );
+        let second = ledger.begin(Request::new("POST", "/b", &[0xff]), 8, 500, None);
         ledger.finish(
             first,
             Sent {
@@ -200,6 +223,8 @@ mod tests {
         assert_eq!(read["requests"][0]["body"], "hello");
         assert_eq!(read["requests"][0]["aborted"], true);
         assert_eq!(read["requests"][0]["events_sent"], 3);
+        assert_eq!(read["requests"][0]["usage"]["input"], 9);
+        assert_eq!(read["requests"][1]["usage"], Value::Null);
         assert_eq!(read["requests"][1]["body_base64"], "/w==");
         assert_eq!(read["requests"][1]["answered"], false);
         assert_eq!(
@@ -218,7 +243,7 @@ mod tests {
         let body = vec![b'x'; SIM_REMEMBERED_BODY + 1];
         let count = SIM_REMEMBERED_BYTES / SIM_REMEMBERED_BODY + 5;
         for _ in 0..count {
-            ledger.begin(Request::new("POST", "/", &body), 1, 200);
+            ledger.begin(Request::new("POST", "/", &body), 1, 200, None);
         }
         let ring = ledger.lock();
         assert_eq!(ring.body_bytes, SIM_REMEMBERED_BYTES);

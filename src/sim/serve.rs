@@ -302,7 +302,8 @@ impl Session<'_> {
         }
         request.ordinal = self.shared.ordinal.fetch_add(1, Ordering::Relaxed);
         let script = self.shared.simulator.answer(&request);
-        let number = self.shared.ledger.begin(request, self.id, script.status);
+        let (ledger, usage) = (&self.shared.ledger, script.usage);
+        let number = ledger.begin(request, self.id, script.status, usage);
         let way = play::Way {
             started,
             stopping: &self.shared.stopping,

@@ -302,8 +302,10 @@ impl Simulator {
             } => Script::noise(headers, length, chunked, content.roll(), directives, pace),
             Answer::Generate { ask, dialect } => {
                 let reply = Reply::plan(&ask, &directives, behaviour.tokens, &mut content);
+                let usage = reply.usage_told.then_some(reply.usage);
                 if ask.stream {
-                    return Script::stream(reply, dialect, directives, pace);
+                    let script = Script::stream(reply, dialect, directives, pace);
+                    return script.of_usage(usage);
                 }
                 if directives.error_in_stream {
                     return self.failed_whole(call, directives, pace);
@@ -316,7 +318,8 @@ impl Simulator {
                     .iter()
                     .map(|block| block.ends.len() as u64)
                     .sum();
-                Script::whole(200, headers, body, directives, pace, steps)
+                let script = Script::whole(200, headers, body, directives, pace, steps);
+                script.of_usage(usage)
             }
         }
     }

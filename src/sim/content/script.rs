@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::eventstream;
 use super::gzip::Gzip;
-use super::reply::{Dialect, Frames, Piece, Reply};
+use super::reply::{Dialect, Frames, Piece, Reply, Usage};
 use crate::limits::{
     SIM_COMMENT_MILLISECONDS, SIM_DRIP_MILLISECONDS, SIM_FAULT_PIECE, SIM_NOISE_PIECE,
 };
@@ -77,6 +77,8 @@ pub struct Script {
     pub close: bool,
     /// Say before each event when it was due.
     pub stamp: bool,
+    /// What the answer says it used.
+    pub usage: Option<Usage>,
     body: Body,
     faults: Faults,
 }
@@ -113,6 +115,11 @@ struct Faults {
 }
 
 impl Script {
+    /// With what the answer says it used.
+    pub fn of_usage(self, usage: Option<Usage>) -> Self {
+        Self { usage, ..self }
+    }
+
     /// A body that is known at once. `tokens`: how many the model would have needed for it, which is when it is due.
     pub fn whole(
         status: u16,
@@ -263,6 +270,7 @@ impl Script {
             interim: directives.interim,
             close: directives.close,
             stamp: directives.stamp && matches!(&body, Body::Stream(stream) if stream.is_text()),
+            usage: None,
             body,
             faults,
         }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::dialects::{CLIENTS, Client};
 use crate::credentials::{service_account, token_endpoint};
-use crate::harness::{Answer, Gateway, Setup, eventually, post, simulator};
+use crate::harness::{Answer, Gateway, Setup, eventually, post, received, simulator};
 
 /// Every provider that serves conversations, and a model of each family that is spoken to in a way of its own.
 const MODELS: [&str; 23] = [
@@ -123,6 +123,7 @@ fn every_client_reaches_every_provider() {
     let simulator = simulator();
     let gateway = everything(&simulator);
     let mut wrong = Vec::new();
+    let mut sums = [0; 3];
     for model in MODELS {
         for client in CLIENTS {
             for stream in [false, true] {
@@ -150,6 +151,20 @@ fn every_client_reaches_every_provider() {
                     logged["output"].as_u64().unwrap_or_default(),
                     logged["cached_input"].as_u64().unwrap_or_default(),
                 );
+                // The provider, the client, the operator's lines and their sums are told the same.
+                let provided = received(&simulator).pop().expect("a request");
+                let mut provided = ["input", "output", "cached"]
+                    .map(|name| provided["usage"][name].as_u64().unwrap_or_default());
+                // Cohere counts the template around a prompt among its tokens, which it does not bill.
+                if model.starts_with("cohere/") {
+                    provided[0] += 60;
+                }
+                for (sum, count) in sums.iter_mut().zip(provided) {
+                    *sum += count;
+                }
+                if provided != <[u64; 3]>::from(expected) {
+                    wrong.push(format!("{case}: provided {provided:?} logged {logged}"));
+                }
                 let stop_is_right = match client {
                     Client::Chat => said.stop == "stop",
                     Client::Messages => said.stop == "end_turn",
@@ -194,6 +209,12 @@ fn every_client_reaches_every_provider() {
     eventually("an idle gateway", || {
         (gateway.metric("requests_running") == 0).then_some(())
     });
+    let counted = [
+        "input_tokens_total",
+        "output_tokens_total",
+        "cached_input_tokens_total",
+    ];
+    assert_eq!(counted.map(|name| gateway.metric(name)), sums);
 }
 
 /// Those whose models take no tools say so.
