@@ -126,6 +126,8 @@ pub const SIM_STOP_CHECK: Duration = Duration::from_millis(100);
 pub const SIM_STOP_WAIT: Duration = Duration::from_millis(500);
 /// After an accept that failed, for want of descriptors as a rule.
 pub const SIM_ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Different requests that fail the first times only; beyond it the counting starts anew.
+pub const SIM_REPEATS_MAX: usize = 10_000;
 /// Between the last event and a reset, which would overtake it.
 pub const SIM_RESET_PAUSE: Duration = Duration::from_millis(10);
 
@@ -139,6 +141,25 @@ pub const BODY_BUFFER_MAX: u64 = 100 << 20;
 pub const BUFFERED_BYTES_MAX: usize = 1 << 30;
 /// Bytes of an answer that is read whole before it goes down in another dialect: pictures in base64 fit.
 pub const ANSWER_BUFFER_MAX: usize = 64 << 20;
+/// Tries of one step (data plane 13).
+pub const TRIES_MAX: u8 = 5;
+/// The pause before a retry where nothing is set, and the longest one (data plane 6.2).
+pub const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// See [`RETRY_DELAY`].
+pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
+/// How often a request that pauses between two tries looks whether the gateway is being stopped.
+pub const PAUSE_LOOK: Duration = Duration::from_millis(100);
+/// Entries of one universal request (data plane 13).
+pub const UNIVERSAL_ENTRIES_MAX: usize = 32;
+/// Bytes of a failed answer that is kept while something else is tried: no provider's error is as long.
+pub const FAILED_ANSWER_MAX: usize = 1 << 20;
+/// The longest silence within a failed answer that is kept.
+pub const FAILED_ANSWER_IDLE: Duration = Duration::from_secs(5);
+/// How long the head of a stream is held for its first event where something else could still be tried: models that think long
+/// send comments or an empty event first.
+pub const HOLD_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of a stream among which its first event is looked for.
+pub const HOLD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a body that is parsed and written anew on a helper's thread: below, that takes less than a millisecond.
 pub const HELPED_BYTES: usize = 256 * 1024;
 /// Threads that help with large bodies.

@@ -78,7 +78,7 @@ const REGIONAL_KEYS: [&str; 4] = ["allow_insecure", "api_key", "base_url", "regi
 const PROJECT_KEYS: [&str; 5] = ["allow_insecure", "api_key", "base_url", "project", "region"];
 
 /// The settings of a gateway, named as in the management API.
-pub const GATEWAY_KEYS: [&str; 32] = [
+pub const GATEWAY_KEYS: [&str; 33] = [
     "authentication",
     "byok_only",
     "cache_invalidate_on_update",
@@ -104,6 +104,7 @@ pub const GATEWAY_KEYS: [&str; 32] = [
     "rate_limiting_technique",
     "retry_backoff",
     "retry_delay",
+    "retry_jitter",
     "retry_max_attempts",
     "server_timing",
     "spend_limits",

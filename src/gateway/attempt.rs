@@ -75,11 +75,12 @@ pub(super) async fn attempt(
     settle: &mut Settle<'_>,
 ) -> Result<Answer, Failure> {
     let mut sent = Sent::default();
+    let mut first = true;
     loop {
         if let Some(body) = &outgoing.body {
             sent = Sent::of(body);
         }
-        settle.record.attempts += 1;
+        settle.record.attempts = settle.record.attempts.saturating_add(1);
         let (mut upstream, slot, reused) = connection(thread, settings, outgoing, settle).await?;
         settle.record.reused = reused;
         settle.record.upstream = Some(upstream.transport().peer());
@@ -103,7 +104,7 @@ pub(super) async fn attempt(
             }
             Err(Broken::Upstream(error)) => {
                 let replay = reused
-                    && settle.record.attempts == 1
+                    && std::mem::take(&mut first)
                     && is_close(&upstream, &error)
                     && sent.replayable(head.method());
                 if !replay {

@@ -25,6 +25,20 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The same caller at one of several steps, whose head has key slots of its own.
+    pub fn at_step(&self, head: &RequestHead, tokens: &Tokens) -> Self {
+        let in_slot = |token: &Token| {
+            let known = self.token.as_ref();
+            known.is_some_and(|known| known.id == token.id)
+        };
+        Self {
+            token: self.token.clone(),
+            in_key_slot: identify(head, tokens, in_slot).in_key_slot,
+        }
+    }
+}
+
 /// Slots of provider keys in which a gateway token may stand as well.
 const KEY_SLOTS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "xi-api-key"];
 

@@ -1,5 +1,6 @@
 //! One client connection: TLS, the PROXY protocol, and one request after the other.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,20 +13,21 @@ use quanta::Instant;
 
 use super::admit::{admit, admit_key};
 use super::attempt::{Failure, Outgoing, attempt};
-use super::authenticate::authenticate;
-use super::body::{self, Whole};
+use super::authenticate::{Identity, authenticate};
 use super::caller::Caller;
 use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
-use super::outgoing::{self, Key, write_head};
+use super::knobs::Knobs;
+use super::native::{self, Given, Means, Unwritten, unwritten};
+use super::outgoing::{Key, write_head};
 use super::recall::{self, Question, Wish};
 use super::relay::{After, Relaying, relay};
 use super::resolve::{Leads, Resolved, resolve};
 use super::settle::Settle;
 use super::translate::translate;
 use super::unified::{self, Admitted, Begun};
-use super::{Ask, Thread, mint, plan};
-use crate::config::ErrorStatus;
+use super::{Ask, Thread, plan, steps, universal};
+use crate::config::{ErrorStatus, Secret};
 use crate::http::proxy_protocol;
 use crate::http::{HeadLimits, Method, RequestFraming, RequestHead, is_name};
 use crate::limits::{BODY_READ_BYTES, IDLE_READ_BYTES, LINGER, LINGER_BYTES};
@@ -34,7 +36,7 @@ use crate::net::http1::{Connection, ConnectionError, HeadClocks};
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::record::{End, TokenName, bump};
-use crate::snapshot::{Settings, Snapshot, Tokens};
+use crate::snapshot::{Settings, Snapshot};
 
 /// How a listener's connections begin.
 #[derive(Clone)]
@@ -292,7 +294,7 @@ async fn exchange(
             ))
             .await
         }
-        Ok(Begun::Reply(reply)) => {
+        Ok(Begun::Reply(reply) | Begun::Failed(reply)) => {
             Box::pin(unified::send(
                 thread,
                 &settings,
@@ -321,85 +323,12 @@ async fn exchange(
     }
 }
 
-/// A request that may go up, or one whose credential needs work first.
+/// A request that may go up as it comes, or one that needs more.
 enum Prepared<'a> {
     Ready(Outgoing),
-    Asked(Box<(Outgoing, Question)>),
-    Unpaid(Box<Unpaid<'a>>),
+    Unwritten(Box<Unwritten<'a>>),
     Unified(Box<Admitted>),
-}
-
-/// All that is needed to write a request once its credential is there.
-struct Unpaid<'a> {
-    resolved: Resolved<'a>,
-    query: Option<String>,
-    credential: Costly,
-    account: Arc<str>,
-    tokens: Arc<Tokens>,
-}
-
-/// Phase 10's beginning for credentials that are no keys: signs the request, or gets the token that pays for it.
-async fn pay<'t>(
-    thread: &'t Thread,
-    settings: &Settings,
-    client: &mut Connection,
-    head: &RequestHead,
-    unpaid: Unpaid<'_>,
-    settle: &mut Settle<'_>,
-) -> Result<(Outgoing, Option<Whole<'t>>), Failure> {
-    let query = unpaid.query.as_deref();
-    let step = plan::native(head, &unpaid.resolved, &unpaid.account, query)?;
-    let now = settle.record.began / 1000;
-    let outgoing = |key, framing| Outgoing {
-        head: write_head(head, &step, key, framing, &unpaid.tokens),
-        ..unwritten(settings, head, &step, settle)
-    };
-    match unpaid.credential {
-        Costly::Google(service_account, account) => {
-            let token = mint::token(thread, settings, account, *service_account, now).await?;
-            let key = Key::Put(token.expose().as_bytes());
-            Ok((outgoing(key, head.framing()), None))
-        }
-        Costly::Aws(keys) => {
-            let body = body::whole(thread, settings, client, head, settle).await?;
-            let signature = outgoing::sign(&keys, head, &step, &body.bytes, now)
-                .ok_or_else(|| GatewayError::no_provider("The path names no service and region"))?;
-            let framing = match head.framing() {
-                RequestFraming::None => RequestFraming::None,
-                _ => RequestFraming::Length(body.bytes.len() as u64),
-            };
-            let outgoing = Outgoing {
-                head: write_head(
-                    head,
-                    &step,
-                    Key::Signed(&signature),
-                    framing,
-                    &unpaid.tokens,
-                ),
-                body: Some(body.bytes.clone()),
-                ..unwritten(settings, head, &step, settle)
-            };
-            Ok((outgoing, Some(body)))
-        }
-    }
-}
-
-/// Everything of an upstream request but its head and body.
-fn unwritten(
-    settings: &Settings,
-    head: &RequestHead,
-    step: &plan::Step<'_>,
-    settle: &Settle<'_>,
-) -> Outgoing {
-    let total = settings.clocks.total;
-    Outgoing {
-        origin: step.target.origin.clone(),
-        head: Vec::new(),
-        response_head: request_timeout(head).unwrap_or(settings.clocks.response_head),
-        until: total.map(|total| settle.timeline.began + total),
-        metered: step.metered,
-        body: None,
-    }
+    Universal(Box<universal::Admitted>),
 }
 
 /// Phases 2 to 9, which wait for nothing.
@@ -415,6 +344,10 @@ fn prepare<'a>(
         Leads::Unified(asked) => {
             let admitted = unified::admit(thread, snapshot, head, *asked, settle)?;
             return Ok(Prepared::Unified(admitted));
+        }
+        Leads::Universal(gateway, unmade) => {
+            let admitted = universal::admit(thread, snapshot, head, gateway, unmade, settle)?;
+            return Ok(Prepared::Universal(Box::new(admitted)));
         }
     };
     settle.record.gateway = Some(resolved.gateway.id.clone());
@@ -439,13 +372,58 @@ fn prepare<'a>(
     {
         return Err(GatewayError::too_large(settings.body_max));
     }
+    let knobs = Knobs::of(head, &resolved.gateway.retries);
+    let wish = Wish::of(head, &resolved.gateway.cache);
+    let chosen = choose(thread, snapshot, head, &resolved, &identity, settle)?;
+    if knobs.tries > 1 || wish.is_some() || matches!(chosen.usable, Usable::Costly(_)) {
+        let unwritten = chosen.unwritten(snapshot, head, resolved, knobs, wish)?;
+        return Ok(Prepared::Unwritten(Box::new(unwritten)));
+    }
+    let key = match (&chosen.usable, &chosen.paying, &chosen.opened) {
+        (Usable::Token(token), ..) => Key::Put(token.expose().as_bytes()),
+        (_, Paying::Request, _) => Key::OfRequest,
+        (_, Paying::Stored(_), Some(key)) => Key::Put(key.expose()),
+        (_, Paying::House, _) => match &resolved.entry.house_key {
+            Some(key) => Key::Put(key.expose()),
+            None => Key::None,
+        },
+        _ => Key::None,
+    };
+    let query = chosen.query.as_deref();
+    let step = plan::native(head, &resolved, &snapshot.account, query)?;
+    Ok(Prepared::Ready(Outgoing {
+        head: write_head(head, &step, key, head.framing(), &snapshot.tokens),
+        ..unwritten(settings, &knobs, &step, settle)
+    }))
+}
+
+/// Who pays for a step at a provider's own endpoint, and with what.
+pub(super) struct Chosen<'a> {
+    paying: Paying,
+    /// The stored key.
+    opened: Option<Secret>,
+    usable: Usable,
+    /// The query as it goes up.
+    query: Option<Cow<'a, str>>,
+}
+
+/// Phase 7 of one step.
+pub(super) fn choose<'a>(
+    thread: &Thread,
+    snapshot: &Snapshot,
+    head: &'a RequestHead,
+    resolved: &Resolved<'_>,
+    identity: &Identity,
+    settle: &mut Settle<'_>,
+) -> Result<Chosen<'a>, GatewayError> {
+    let slug = resolved.entry.provider.slug();
     let paying = credential::choose(
         head,
         &resolved.gateway,
         &resolved.entry,
         &snapshot.tokens,
-        &identity,
-        settings.house_keys_unauthenticated,
+        identity,
+        snapshot.settings.house_keys_unauthenticated,
     )?;
     settle.log_payer(&paying);
     admit_key(thread, &paying, settle)?;
@@ -453,45 +431,67 @@ fn prepare<'a>(
         Paying::Stored(key) => Some(credential::open(key, &snapshot.sealer, &snapshot.account)?),
         _ => None,
     };
-    let (key, value) = match (&paying, &opened, &resolved.entry.house_key) {
-        (Paying::Request, ..) => (Key::OfRequest, credential::on_request(head)),
-        (Paying::Stored(_), Some(key), _) | (Paying::House, _, Some(key)) => {
-            (Key::Put(key.expose()), key.expose())
-        }
-        _ => (Key::None, &b""[..]),
+    let value = match (&paying, &opened, &resolved.entry.house_key) {
+        (Paying::Request, ..) => credential::on_request(head),
+        (Paying::Stored(_), Some(key), _) | (Paying::House, _, Some(key)) => key.expose(),
+        _ => &b""[..],
     };
-    let from_request = matches!(key, Key::OfRequest);
+    let from_request = matches!(paying, Paying::Request);
+    let now = settle.record.began / 1000;
     let usable = credential::look_at(value, slug, from_request, &thread.minted, now)?;
-    let key = match &usable {
-        Usable::Token(token) => Key::Put(token.expose().as_bytes()),
-        _ => key,
-    };
-    let of_request = matches!(key, Key::OfRequest);
+    let of_request = from_request && !matches!(usable, Usable::Token(_));
     let query = head
         .query()
         .map(|query| credential::query_going_up(query, slug, of_request, &snapshot.tokens));
-    let query = query.as_deref().filter(|query| !query.is_empty());
-    if let Usable::Costly(credential) = usable {
-        return Ok(Prepared::Unpaid(Box::new(Unpaid {
-            query: query.map(str::to_owned),
+    Ok(Chosen {
+        paying,
+        opened,
+        usable,
+        query: query.filter(|query| !query.is_empty()),
+    })
+}
+
+impl Chosen<'_> {
+    /// A request that is written later, and maybe more than once. `wish`: what it says about stored answers.
+    pub fn unwritten<'a>(
+        self,
+        snapshot: &Snapshot,
+        head: &RequestHead,
+        resolved: Resolved<'a>,
+        knobs: Knobs,
+        wish: Option<Wish<'_>>,
+    ) -> Result<Unwritten<'a>, GatewayError> {
+        let question = match wish {
+            Some(wish) => {
+                let query = self.query.as_deref();
+                let step = plan::native(head, &resolved, &snapshot.account, query)?;
+                let (gateway, tokens) = (&resolved.gateway, &snapshot.tokens);
+                let (entry, target, paying) = (&step.entry, &step.target, &self.paying);
+                let question =
+                    Question::native(head, &wish, gateway, entry, target, paying, tokens);
+                Some(question)
+            }
+            None => None,
+        };
+        let means = match (self.usable, self.paying, self.opened) {
+            (Usable::Costly(Costly::Aws(keys)), ..) => Means::Aws(keys),
+            (Usable::Costly(Costly::Google(found, account)), ..) => Means::Google(found, account),
+            (Usable::Token(token), ..) => Means::Token(token),
+            (Usable::Plain, Paying::Request, _) => Means::OfRequest,
+            (Usable::Plain, Paying::Stored(_), Some(key)) => Means::Stored(key),
+            (Usable::Plain, Paying::House, _) => Means::House,
+            (Usable::Plain, Paying::Stored(_) | Paying::Nobody, _) => Means::Nothing,
+        };
+        Ok(Unwritten {
             resolved,
-            credential,
+            query: self.query.map(Cow::into_owned),
+            means,
+            knobs,
+            question,
             account: snapshot.account.clone(),
             tokens: snapshot.tokens.clone(),
-        })));
+        })
     }
-    let step = plan::native(head, &resolved, &snapshot.account, query)?;
-    let outgoing = Outgoing {
-        head: write_head(head, &step, key, head.framing(), &snapshot.tokens),
-        ..unwritten(settings, head, &step, settle)
-    };
-    let Some(wish) = Wish::of(head, &resolved.gateway.cache) else {
-        return Ok(Prepared::Ready(outgoing));
-    };
-    let (gateway, tokens) = (&resolved.gateway, &snapshot.tokens);
-    let target = &step.target;
-    let question = Question::native(head, &wish, gateway, &step.entry, target, &paying, tokens);
-    Ok(Prepared::Asked(Box::new((outgoing, question))))
 }
 
 /// Phase 10 and what comes before the commit point.
@@ -503,26 +503,24 @@ async fn answer(
     prepared: Result<Prepared<'_>, GatewayError>,
     settle: &mut Settle<'_>,
 ) -> Result<Begun, Failure> {
-    let (outgoing, _body) = match prepared? {
-        Prepared::Ready(outgoing) => (outgoing, None),
+    let given = Given {
+        body: None,
+        more: false,
+    };
+    let outgoing = match prepared? {
+        Prepared::Ready(outgoing) => outgoing,
         Prepared::Unified(admitted) => {
-            let answer = unified::answer(thread, settings, client, head, &admitted, settle);
+            let answer = unified::answer(thread, settings, client, head, &admitted, given, settle);
             return Box::pin(answer).await;
         }
-        Prepared::Asked(asked) => {
-            let (mut outgoing, question) = *asked;
-            let whole = Box::pin(body::whole(thread, settings, client, head, settle)).await?;
-            let recalled = recall::recall(thread, question, &whole.bytes, settle);
-            if let Some(hit) = Box::pin(recalled).await {
-                return Ok(Begun::Recalled(hit));
-            }
-            outgoing::frame_whole(&mut outgoing.head, whole.bytes.len());
-            outgoing.body = Some(whole.bytes.clone());
-            (outgoing, Some(whole))
-        }
         // Boxed: few requests go this way.
-        Prepared::Unpaid(unpaid) => {
-            Box::pin(pay(thread, settings, client, head, *unpaid, settle)).await?
+        Prepared::Unwritten(unwritten) => {
+            let answer = native::answer(thread, settings, client, head, *unwritten, given, settle);
+            return Box::pin(answer).await;
+        }
+        Prepared::Universal(admitted) => {
+            let answer = steps::answer(thread, settings, client, head, &admitted, settle);
+            return Box::pin(answer).await;
         }
     };
     if client.admit_body().await.is_err() {
@@ -540,14 +538,6 @@ async fn answer(
     Ok(Begun::Relaying(Relaying::begin(
         thread, head, answer, &outgoing, settle,
     )))
-}
-
-/// `cf-aig-request-timeout`: milliseconds to the answer's head; 0, negative and unreadable values count as absent
-/// (data plane 6.1, resolutions 11).
-pub(super) fn request_timeout(head: &RequestHead) -> Option<Duration> {
-    let text = std::str::from_utf8(head.header("cf-aig-request-timeout")?).ok()?;
-    let milliseconds = text.trim().parse::<u64>().ok().filter(|value| *value > 0)?;
-    Some(Duration::from_millis(milliseconds))
 }
 
 /// Tells the client what is wrong. The connection is kept only where the whole request was read.

@@ -84,6 +84,11 @@ impl GatewayError {
         ))
     }
 
+    /// The body of a universal request is none.
+    pub fn bad_entries(description: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, 2002, "Invalid request body").described(description)
+    }
+
     /// The body is none of its endpoint's: no JSON, or without a model of a provider.
     pub fn bad_format(description: impl Into<Cow<'static, str>>) -> Self {
         Self::new(400, 2019, "Chat completion bad format").described(description)

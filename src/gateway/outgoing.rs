@@ -156,17 +156,6 @@ pub(super) fn write_head(
     out
 }
 
-/// Mends a head that was written before its body was here as a whole.
-pub(super) fn frame_whole(head: &mut Vec<u8>, length: usize) {
-    const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n\r\n";
-    if head.ends_with(CHUNKED) {
-        head.truncate(head.len() - CHUNKED.len());
-        head.extend_from_slice(b"content-length: ");
-        write::decimal(head, length as u64);
-        head.extend_from_slice(b"\r\n\r\n");
-    }
-}
-
 fn write_key(out: &mut Vec<u8>, slot: crate::providers::Slot, key: &[u8]) {
     out.extend_from_slice(slot.header.as_bytes());
     out.extend_from_slice(b": ");

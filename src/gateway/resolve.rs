@@ -16,6 +16,8 @@ pub(super) enum Leads<'a> {
     Native(Resolved<'a>),
     /// An endpoint for all providers: the body names the model, and with it the provider.
     Unified(Box<Asked>),
+    /// The endpoint whose body names several steps; the gateway, and whether it is still to be made.
+    Universal(Arc<Gateway>, bool),
 }
 
 /// A provider's own endpoint.
@@ -31,7 +33,8 @@ pub(super) struct Resolved<'a> {
 }
 
 /// `/v1/{account}/{gateway}/{provider}/{rest}`; on a custom domain `/{provider}/{rest}` alone. Where `compat` stands for the
-/// provider, and below `/client/v4/accounts/{account}/ai/`, the endpoint is one for all providers.
+/// provider, and below `/client/v4/accounts/{account}/ai/`, the endpoint is one for all providers; where nothing stands for it, the
+/// body names them.
 pub(super) fn resolve<'a>(
     head: &'a RequestHead,
     snapshot: &Snapshot,
@@ -57,6 +60,7 @@ pub(super) fn resolve<'a>(
             "compat" => Endpoint::below_compat(rest)
                 .map(|endpoint| asked(gateway, unmade, endpoint))
                 .ok_or_else(|| GatewayError::no_endpoint(rest)),
+            "" if rest.is_empty() => Ok(Leads::Universal(gateway, unmade)),
             "" => Err(GatewayError::no_provider("The path names no provider")),
             name => Err(GatewayError::no_provider(format!("No provider {name:?}"))),
         };

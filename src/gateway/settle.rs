@@ -15,7 +15,7 @@ use crate::http::{Method, RequestHead, write};
 use crate::limits::{EVENT_ID_MAX, LOGGED_HEADER_MAX, LOGGED_PATH_MAX};
 use crate::meter::cost::{CustomCost, Extras, Money};
 use crate::meter::{Meter, Metered, Usage};
-use crate::record::{Decision, Id, Input, Logged, PaidBy, Record, Timeline, bump};
+use crate::record::{Decision, End, Id, Input, Logged, PaidBy, Record, Timeline, Try, bump};
 use crate::snapshot::LogSettings;
 
 /// Writes the record of one request when it is dropped.
@@ -34,6 +34,20 @@ pub(super) struct Settle<'a> {
     silent: bool,
     /// Stores the answer, where that is asked for.
     pub storing: Option<Box<Storing>>,
+    /// The request's id, which is that of its first step.
+    request_id: Id,
+    /// When the request began, whichever step it is at.
+    pub began: Instant,
+    /// The step whose answer goes down if no later one does better.
+    kept: Option<Box<Kept>>,
+}
+
+/// A step that was answered by an error, while others are tried.
+struct Kept {
+    record: Record,
+    timeline: Timeline,
+    unified: bool,
+    since: Instant,
 }
 
 impl<'a> Settle<'a> {
@@ -81,6 +95,9 @@ impl<'a> Settle<'a> {
             unified: false,
             silent: false,
             storing: None,
+            request_id: id,
+            began: timeline.began,
+            kept: None,
         }
     }
 
@@ -102,6 +119,7 @@ impl<'a> Settle<'a> {
 
     /// Goes on with what was passed on.
     pub fn take_over(thread: &'a Thread, handed: Handed) -> Self {
+        let id = handed.record.id;
         Self {
             thread,
             record: ManuallyDrop::new(*handed.record),
@@ -111,6 +129,9 @@ impl<'a> Settle<'a> {
             unified: false,
             silent: false,
             storing: None,
+            request_id: id,
+            began: handed.timeline.began,
+            kept: None,
         }
     }
 
@@ -134,6 +155,9 @@ impl<'a> Settle<'a> {
             unified: self.unified,
             silent: true,
             storing: None,
+            request_id: self.request_id,
+            began: self.began,
+            kept: None,
         }
     }
 
@@ -166,13 +190,92 @@ impl<'a> Settle<'a> {
         self.thread
     }
 
+    /// Closes the record of a step that failed and begins that of the next one. `answered`: there is an answer that may still
+    /// go down.
+    pub fn next_step(&mut self, answered: bool) {
+        let timeline = Timeline::begin();
+        let id = self.thread.ids.borrow_mut().next(timeline.began);
+        let before = &mut *self.record;
+        let next = Record {
+            method: before.method.clone(),
+            gateway: before.gateway.clone(),
+            token: before.token.clone(),
+            step: before.step.saturating_add(1),
+            ..Record::new(id, before.client)
+        };
+        let record = std::mem::replace(before, next);
+        let kept = Kept {
+            record,
+            timeline: std::mem::replace(&mut self.timeline, timeline),
+            unified: std::mem::take(&mut self.unified),
+            since: timeline.began,
+        };
+        (self.custom_cost, self.storing) = (None, None);
+        let superseded = match answered {
+            true => self.kept.replace(Box::new(kept)).map(|kept| *kept),
+            false => Some(kept),
+        };
+        if let Some(superseded) = superseded {
+            self.supersede(superseded);
+        }
+    }
+
+    /// Goes back to the step whose answer goes down after all; whether there is one.
+    pub fn go_back(&mut self) -> bool {
+        let Some(mut kept) = self.kept.take() else {
+            return false;
+        };
+        let now = Instant::now();
+        kept.timeline.aside += now.saturating_duration_since(kept.since);
+        let last = Kept {
+            record: std::mem::replace(&mut *self.record, kept.record),
+            timeline: std::mem::replace(&mut self.timeline, kept.timeline),
+            unified: std::mem::replace(&mut self.unified, kept.unified),
+            since: now,
+        };
+        self.supersede(last);
+        true
+    }
+
+    /// Hands over the record of a step that is not the one whose answer goes down.
+    #[cold]
+    fn supersede(&mut self, step: Kept) {
+        let counters = &self.thread.counters;
+        let mut record = step.record;
+        record.timings = step.timeline.timings(step.since);
+        record.superseded = true;
+        if record.end == End::Dropped {
+            record.end = End::Complete;
+        }
+        counters.count_use(&record);
+        if self.thread.records.borrow_mut().push(record).is_err() {
+            bump(&counters.records_dropped, 1);
+        }
+    }
+
+    /// Notes for the log a try that failed and is followed by another one.
+    pub fn tried(&mut self, tried: Try) {
+        if let Some(log) = &mut self.record.log {
+            log.tries.push(tried);
+        }
+    }
+
+    /// Takes from a step's head what a request's own head says at its beginning.
+    pub fn begin_step(&mut self, head: &RequestHead) {
+        self.record.path = logged_path(head.path());
+        self.custom_cost = head.header("cf-aig-custom-cost").and_then(CustomCost::read);
+    }
+
     /// Decides whether a log entry is written (data plane 2.1, resolutions 28), and notes what it takes from the head.
     pub fn log(&mut self, head: &RequestHead, settings: &LogSettings) {
         if !switch(head, "cf-aig-collect-log").unwrap_or(settings.collect) {
             return;
         }
         let text = |name| head.header(name).and_then(logged_header);
-        let event_id = self.event_id.as_deref();
+        // The entries of one request's steps are tied together by the first one's id.
+        let of_request = self.request_id.text();
+        let of_request = Some(&of_request[..]).filter(|_| self.record.step > 0);
+        let event_id = self.event_id.as_deref().or(of_request);
         self.record.log = Some(Box::new(Logged {
             event_id: event_id.map(|id| String::from_utf8_lossy(id).into()),
             metadata: head.header("cf-aig-metadata").and_then(metadata::read),
@@ -182,6 +285,15 @@ impl<'a> Settle<'a> {
             with_payload: switch(head, "cf-aig-collect-log-payload").unwrap_or(true),
             ..Logged::default()
         }));
+    }
+
+    /// Notes for the log which program asked, where a step's head does not tell.
+    pub fn log_client(&mut self, head: &RequestHead) {
+        if let Some(log) = &mut self.record.log
+            && log.user_agent.is_none()
+        {
+            log.user_agent = head.header("user-agent").and_then(logged_header);
+        }
     }
 
     /// Notes for the log who pays.
@@ -227,14 +339,18 @@ impl<'a> Settle<'a> {
 
     /// Appends the `cf-aig-*` lines (data plane 2.2).
     pub fn write_headers(&self, out: &mut Vec<u8>) {
-        let id = self.id().text();
+        let id = self.request_id.text();
         let event_id = self.event_id.as_deref().unwrap_or(&id);
         write::header(out, b"cf-aig-event-id", event_id);
         write::header(out, b"cf-aig-request-id", &id);
-        if self.record.log.is_some() {
-            write::header(out, b"cf-aig-log-id", &id);
+        match (&self.record.log, self.record.step) {
+            (None, _) => {}
+            (Some(_), 0) => write::header(out, b"cf-aig-log-id", &id),
+            (Some(_), _) => write::header(out, b"cf-aig-log-id", &self.id().text()),
         }
-        out.extend_from_slice(b"cf-aig-step: 0\r\n");
+        out.extend_from_slice(b"cf-aig-step: ");
+        write::decimal(out, u64::from(self.record.step));
+        out.extend_from_slice(b"\r\n");
         if self.record.cached.is_some() {
             out.extend_from_slice(b"cf-aig-cache-status: HIT\r\n");
         } else if self.record.method == "POST" {
@@ -310,10 +426,14 @@ impl Drop for Settle<'_> {
             unsafe { ManuallyDrop::drop(&mut self.record) };
             return;
         }
+        if let Some(kept) = self.kept.take() {
+            self.supersede(*kept);
+        }
         let counters = &self.thread.counters;
-        self.record.timings = self.timeline.timings(Instant::now());
+        let now = Instant::now();
+        self.record.timings = self.timeline.timings(now);
         bump(&counters.running, u64::MAX);
-        counters.count(&self.record);
+        counters.count(&self.record, now.saturating_duration_since(self.began));
         let mut records = self.thread.records.borrow_mut();
         // Not by `push`, which would hand the record back and so moves it three times more.
         let mut chunk = records.write_chunk_uninit(1).ok();

@@ -229,6 +229,7 @@ pub(super) const SETTINGS: &[Field] = &[
     optional("hedge_budget_percent", Kind::Integer(0, 100)),
     optional("log_redaction", Kind::Boolean),
     optional("prefer_stored_keys", Kind::Boolean),
+    optional("retry_jitter", Kind::Boolean),
     optional("server_timing", Kind::Boolean),
 ];
 
@@ -278,7 +279,7 @@ fn default_of(name: &str) -> Value {
         "workers_ai_billing_mode" => json!("postpaid"),
         "spend_limits" => json!({"enabled": false, "rules": []}),
         "logpush" | "log_classification" | "byok_only" | "zdr" | "coalesce"
-        | "prefer_stored_keys" | "server_timing" => json!(false),
+        | "prefer_stored_keys" | "retry_jitter" | "server_timing" => json!(false),
         _ => Value::Null,
     }
 }

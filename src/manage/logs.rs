@@ -487,6 +487,28 @@ fn dollars(pico: i64) -> f64 {
     pico as f64 / 1e12
 }
 
+/// Every try of the step, the last one too.
+fn attempts(log: &Log) -> Vec<Value> {
+    let details = &log.details;
+    let failed = details.tries.iter().enumerate().map(|(index, tried)| {
+        json!({
+            "number": index + 1,
+            "status": tried.status,
+            "reason": tried.reason,
+            "upstream": tried.upstream,
+            "duration_us": tried.took,
+            "delay_us": tried.pause,
+        })
+    });
+    let last = json!({
+        "number": details.tries.len() + 1,
+        "status": details.code.is_none().then_some(log.status),
+        "reason": details.detail,
+        "upstream": details.upstream,
+    });
+    failed.chain([last]).collect()
+}
+
 /// As lists show an entry: without its bodies (control plane 3.4).
 fn show(log: &Log) -> Value {
     let details = &log.details;
@@ -553,7 +575,8 @@ fn show(log: &Log) -> Value {
         }),
     });
     let more = json!({
-        "retries": details.attempts.saturating_sub(1),
+        "retries": details.tries.len(),
+        "attempts": attempts(log),
         "timings": {"total": log.duration, "latency": total.saturating_sub(stream) / 1000},
         "timings_us": {
             "total": total, "own": own_request + own_response, "own_request": own_request, "connect": connect, "dns": dns, "tcp": tcp,

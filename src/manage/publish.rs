@@ -11,15 +11,15 @@ use super::answer::Problem;
 use super::custom_providers::SealedHeaders;
 use super::{gateways, prices, tokens};
 use crate::config::{Config, Secret, SecretError};
-use crate::limits::DEFAULT_GATEWAY;
+use crate::limits::{DEFAULT_GATEWAY, TRIES_MAX};
 use crate::meter::prices::Prices;
 use crate::net::connect::generation;
 use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
 use crate::seal::{Sealed, Sealer};
 use crate::snapshot::{
-    CacheSettings, Clocks, Gateway, LogSettings, Map, ProviderEntry, Published, Route, Settings,
-    Sharded, Snapshot, StoredKey, Token, Tokens,
+    Backoff, CacheSettings, Clocks, Gateway, LogSettings, Map, ProviderEntry, Published,
+    RetrySettings, Route, Settings, Sharded, Snapshot, StoredKey, Token, Tokens,
 };
 use crate::tables::rate::Limit;
 use crate::tables::{Key, Technique, Window};
@@ -295,6 +295,7 @@ fn gateway(
         },
         rate: rate(row),
         cache: cache(row, database)?,
+        retries: retries(row),
         keys: stored_keys(&row.id, database)?.into(),
         routes: routes(&row.id, database, before)?,
     })
@@ -347,6 +348,23 @@ fn cache(row: &gateways::Row, database: &Connection) -> Result<CacheSettings, Pu
         ttl_header_opts_in: row.is_on("cache_ttl_header_opts_in"),
         epoch: Some(epoch),
     })
+}
+
+fn retries(row: &gateways::Row) -> RetrySettings {
+    let default = RetrySettings::default();
+    let number = |name| row.effective(name).as_u64();
+    let backoff = row.effective("retry_backoff");
+    RetrySettings {
+        tries: number("retry_max_attempts").map_or(default.tries, |tries| {
+            tries.clamp(1, TRIES_MAX.into()) as u8
+        }),
+        delay: number("retry_delay").map_or(default.delay, Duration::from_millis),
+        backoff: backoff
+            .as_str()
+            .and_then(Backoff::parse)
+            .unwrap_or(default.backoff),
+        jitter: row.is_on("retry_jitter"),
+    }
 }
 
 fn stored_keys(gateway: &str, database: &Connection) -> Result<Vec<Arc<StoredKey>>, PublishError> {
@@ -551,6 +569,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
                 logs: LogSettings::default(),
                 rate: None,
                 cache: CacheSettings::default(),
+                retries: RetrySettings::default(),
                 keys: Box::default(),
                 routes: Map::default(),
             })

@@ -329,6 +329,40 @@ impl Connection {
         Poll::Ready(self.take_wire(&mut |bytes, _| data(bytes)).map(Some))
     }
 
+    /// What is here of the current body, without its framing, and whether that is all of it. Nothing is taken: whoever reads the
+    /// body finds it whole.
+    pub fn peek_body(&self) -> Result<(Vec<u8>, bool), ConnectionError> {
+        let mut payload = Vec::with_capacity(self.buffer.len());
+        let whole = match &self.body {
+            Body::Ended => true,
+            Body::UntilClose => {
+                payload.extend_from_slice(&self.buffer);
+                false
+            }
+            Body::Length(remaining) => {
+                let here = usize::try_from(*remaining).unwrap_or(usize::MAX);
+                let here = here.min(self.buffer.len());
+                payload.extend_from_slice(&self.buffer[..here]);
+                here as u64 == *remaining
+            }
+            Body::Chunked(decoder) => {
+                let mut decoder = (**decoder).clone();
+                let scanned = decoder.scan(&self.buffer, |run| payload.extend_from_slice(run))?;
+                scanned.done
+            }
+        };
+        Ok((payload, whole))
+    }
+
+    /// Reads on without taking anything, for [`Connection::peek_body`]; false at the end of the stream.
+    pub fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ConnectionError>> {
+        let received = ready!(self.poll_fill(cx, ANSWER_READ_BYTES))?;
+        if received == 0 && self.transport.expired() {
+            return Poll::Ready(Err(ConnectionError::TimedOut("body")));
+        }
+        Poll::Ready(Ok(received > 0))
+    }
+
     /// Returns a buffer that [`Connection::poll_wire`] gave, for the next read.
     pub fn give_back(&mut self, buffer: BytesMut) {
         self.transport.give_back(buffer);

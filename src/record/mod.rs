@@ -65,6 +65,10 @@ pub struct Record {
     pub request_bytes: u64,
     /// Body bytes received from the provider, without framing.
     pub response_bytes: u64,
+    /// Which step of the request this was, counted from 0.
+    pub step: u8,
+    /// Whether another step answered the request: this one counts for what it used and is no request by itself.
+    pub superseded: bool,
     /// Upstream connections tried: 2 where a stale one was replaced.
     pub attempts: u8,
     /// Whether the connection used had served before.
@@ -104,6 +108,8 @@ impl Record {
             end: End::Dropped,
             request_bytes: 0,
             response_bytes: 0,
+            step: 0,
+            superseded: false,
             attempts: 0,
             reused: false,
             upstream: None,
@@ -137,8 +143,8 @@ pub struct Logged {
     pub response_content_type: Option<Box<str>>,
     /// Whose key paid.
     pub paid_by: PaidBy,
-    /// Which step of the request this was.
-    pub step: u8,
+    /// The tries that failed before the last one.
+    pub tries: Vec<Try>,
     /// Whether the caller named the price.
     pub custom_cost: bool,
     /// Whether bodies may be stored with it.
@@ -147,6 +153,21 @@ pub struct Logged {
     pub trail: Trail,
     /// The bodies, where they were kept.
     pub captured: Option<Captured>,
+}
+
+/// A try that failed and was followed by another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Try {
+    /// The provider's status; `None`: it did not answer.
+    pub status: Option<u16>,
+    /// Why it counts as failed.
+    pub reason: Box<str>,
+    /// The provider's address, once there was a connection.
+    pub upstream: Option<SocketAddr>,
+    /// How long the try took.
+    pub took: Duration,
+    /// The pause after it.
+    pub pause: Duration,
 }
 
 /// Whose credential paid the provider.
@@ -286,7 +307,7 @@ pub struct Timings {
     pub tcp: Duration,
     /// Of `connect`: the TLS handshake.
     pub tls: Duration,
-    /// From the first byte sent up to the first byte of the answer: the provider's.
+    /// From the first byte sent up to the first byte of the answer: the provider's. With tries that failed before.
     pub upstream: Duration,
     /// From the first byte of the answer to the first byte sent down: the gateway's.
     pub own_response: Duration,
@@ -306,6 +327,10 @@ impl Timings {
 pub struct Timeline {
     /// The head was whole.
     pub began: Instant,
+    /// Spent on tries that failed and on the pauses behind them, before `sent`.
+    pub earlier: Duration,
+    /// Spent on other steps, after `answered`.
+    pub aside: Duration,
     /// Spent waiting for a connection, before `sent`.
     pub connect: Duration,
     /// Parts of `connect`.
@@ -327,6 +352,8 @@ impl Timeline {
     pub fn begin() -> Self {
         Self {
             began: Instant::now(),
+            earlier: Duration::ZERO,
+            aside: Duration::ZERO,
             connect: Duration::ZERO,
             dns: Duration::ZERO,
             tcp: Duration::ZERO,
@@ -357,7 +384,11 @@ impl Timeline {
         let answered = self.answered.unwrap_or(end).max(sent);
         let relayed = self.relayed.unwrap_or(end).max(answered);
         let before = sent.saturating_duration_since(self.began);
+        let earlier = self.earlier.min(before);
+        let before = before - earlier;
         let connect = self.connect.min(before);
+        let own_response = relayed.saturating_duration_since(answered);
+        let aside = self.aside.min(own_response);
         Timings {
             total: end.saturating_duration_since(self.began),
             own_request: before - connect,
@@ -365,8 +396,8 @@ impl Timeline {
             dns: self.dns,
             tcp: self.tcp,
             tls: self.tls,
-            upstream: answered.saturating_duration_since(sent),
-            own_response: relayed.saturating_duration_since(answered),
+            upstream: answered.saturating_duration_since(sent) + earlier + aside,
+            own_response: own_response - aside,
             stream: end.saturating_duration_since(relayed),
         }
     }
@@ -612,11 +643,18 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts a finished request.
-    pub fn count(&self, record: &Record) {
+    /// Counts a finished request by the record of the step that answered it. `total`: how long it took with all of its steps.
+    pub fn count(&self, record: &Record, total: Duration) {
         bump(&self.statuses[usize::from(record.status / 100).min(5)], 1);
         bump(&self.own_errors, u64::from(record.code.is_some()));
         bump(&self.incomplete, u64::from(record.end != End::Complete));
+        self.count_use(record);
+        self.own.add(record.timings.own());
+        self.total.add(total);
+    }
+
+    /// Counts what a step of a request used, which another step answered.
+    pub fn count_use(&self, record: &Record) {
         bump(&self.bytes_in, record.request_bytes);
         bump(&self.bytes_out, record.response_bytes);
         if let Some(saved) = &record.cached {
@@ -633,8 +671,6 @@ impl Counters {
                 None => bump(&self.unpriced, 1),
             }
         }
-        self.own.add(record.timings.own());
-        self.total.add(record.timings.total);
     }
 }
 
@@ -722,6 +758,15 @@ mod tests {
         let sum = timings.own() + timings.connect + timings.upstream + timings.stream;
         assert_eq!(sum, timings.total);
         assert_eq!(timings.own(), Duration::from_millis(3));
+        let again = Timeline {
+            earlier: Duration::from_millis(1),
+            aside: Duration::from_millis(1),
+            ..line
+        };
+        let timings = again.timings(at(90));
+        let sum = timings.own() + timings.connect + timings.upstream + timings.stream;
+        assert_eq!(sum, timings.total);
+        assert_eq!(timings.own(), Duration::from_millis(1));
         let early = Timeline {
             sent: None,
             answered: None,

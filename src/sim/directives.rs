@@ -21,6 +21,8 @@ A request chooses its answer by words joined by + in the model name, the first m
   truncated-chunk     half of an announced chunk, then close
   malformed           JSON that does not parse; in a binary stream a wrong checksum
   error-in-stream     the dialect's error event after three tokens
+  error-first         the dialect's error event before anything else
+  first-N             all this for the first N requests of this path and body; later ones succeed
   drip                one byte each 10 ms
   huge-N              text of N bytes (also k, m, g), one event where streamed
   slow-head-N         the head after N milliseconds
@@ -80,6 +82,10 @@ pub struct Directives {
     pub gzip: bool,
     /// The dialect's error event after three deltas.
     pub error_in_stream: bool,
+    /// The dialect's error event before anything else.
+    pub error_first: bool,
+    /// Only so many requests of one path and body suffer what is asked for.
+    pub first: Option<u64>,
     /// Leave usage out.
     pub no_usage: bool,
     /// `Connection: close`.
@@ -163,6 +169,7 @@ impl Directives {
             "early-head" => &mut self.early_head,
             "gzip" => &mut self.gzip,
             "error-in-stream" => &mut self.error_in_stream,
+            "error-first" => &mut self.error_first,
             "no-usage" => &mut self.no_usage,
             "close" => &mut self.close,
             "100-continue" => &mut self.interim,
@@ -208,6 +215,7 @@ impl Directives {
             "cached" => self.cached = Some(bounded(1 << 40, "tokens")?),
             "cache-write" => self.cache_write = Some(bounded(1 << 40, "tokens")?),
             "reasoning" => self.reasoning = Some(bounded(SIM_TOKENS_MAX, "at most 200000")?),
+            "first" => self.first = Some(bounded(u64::MAX, "requests")?),
             "seed" => self.seed = Some(bounded(u64::MAX, "64 bits")?),
             _ => return Err(DirectiveError::Unknown(directive.to_owned())),
         }

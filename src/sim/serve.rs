@@ -1,16 +1,18 @@
 //! The I/O shell: accepts connections, reads requests, plays scripts.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 use monoio::time::Instant;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -24,7 +26,7 @@ use super::{Error, Running};
 use crate::http::{HeadLimits, RequestHead, Version};
 use crate::limits::{
     BODY_READ_BYTES, SIM_ACCEPT_PAUSE, SIM_BACKLOG, SIM_BODY_WAIT, SIM_HEAD_WAIT, SIM_IDLE_WAIT,
-    SIM_JSON_BODY, SIM_OTHER_BODY, SIM_STOP_CHECK, SIM_STOP_WAIT,
+    SIM_JSON_BODY, SIM_OTHER_BODY, SIM_REPEATS_MAX, SIM_STOP_CHECK, SIM_STOP_WAIT,
 };
 use crate::net::deadlines::OnExpiry;
 use crate::net::driver::{DriverChoice, Runtime};
@@ -37,7 +39,30 @@ pub(super) struct Shared {
     simulator: Simulator,
     ledger: Ledger,
     ordinal: AtomicU64,
+    /// How often requests came that ask for something the first times only, by path and body.
+    repeats: Mutex<HashMap<[u8; 32], u64>>,
     stopping: AtomicBool,
+}
+
+impl Shared {
+    /// How many of the same path and body came before, where the request may ask.
+    fn repeat(&self, request: &Request) -> u64 {
+        const WORD: &[u8] = b"first-";
+        let named = request.header("x-sim").unwrap_or_default().as_bytes();
+        let asks = [named, request.path.as_bytes(), &request.body];
+        if !asks.iter().any(|text| memmem::find(text, WORD).is_some()) {
+            return 0;
+        }
+        let mut key = Sha256::new_with_prefix(request.body_sha256);
+        key.update(request.path.as_bytes());
+        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeats.len() >= SIM_REPEATS_MAX {
+            repeats.clear();
+        }
+        let count = repeats.entry(key.finalize().into()).or_default();
+        *count += 1;
+        *count - 1
+    }
 }
 
 /// The threads of a running simulator.
@@ -63,6 +88,7 @@ pub(super) fn start(
         simulator,
         ledger: Ledger::default(),
         ordinal: AtomicU64::new(0),
+        repeats: Mutex::default(),
         stopping: AtomicBool::new(false),
     });
     let mut running = Threads {
@@ -301,6 +327,7 @@ impl Session<'_> {
             return Ok(After::Keep);
         }
         request.ordinal = self.shared.ordinal.fetch_add(1, Ordering::Relaxed);
+        request.repeat = self.shared.repeat(&request);
         let script = self.shared.simulator.answer(&request);
         let (ledger, usage) = (&self.shared.ledger, script.usage);
         let number = ledger.begin(request, self.id, script.status, usage);
@@ -374,6 +401,7 @@ impl Session<'_> {
             body_length: length,
             body_sha256: hash.finalize().into(),
             ordinal: 0,
+            repeat: 0,
             received: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),

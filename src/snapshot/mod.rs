@@ -17,6 +17,7 @@ pub use sharded::Sharded;
 pub use tokens::{Refusal, Token, Tokens};
 
 use crate::config::{ErrorStatus, Secret};
+use crate::limits::RETRY_DELAY;
 use crate::meter::prices::Prices;
 use crate::net::origin::Origin;
 use crate::net::tls::UpstreamTls;
@@ -66,6 +67,8 @@ pub struct Gateway {
     pub rate: Option<Limit>,
     /// How its answers are stored.
     pub cache: CacheSettings,
+    /// How often a provider is tried.
+    pub retries: RetrySettings,
     /// Its stored provider keys: sorted by provider, of each the default one first, the others by alias.
     pub keys: Box<[Arc<StoredKey>]>,
     /// Its dynamic routes that are deployed, by name.
@@ -117,6 +120,54 @@ impl Default for CacheSettings {
             ttl_header_opts_in: true,
             epoch: None,
         }
+    }
+}
+
+/// What a gateway says about tries, where the request does not (data plane 6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Tries in all (`retry_max_attempts`).
+    pub tries: u8,
+    /// The pause before the first retry (`retry_delay`).
+    pub delay: Duration,
+    /// How the pauses grow (`retry_backoff`).
+    pub backoff: Backoff,
+    /// Whether each pause is drawn from its upper half (`retry_jitter`).
+    pub jitter: bool,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self {
+            tries: 1,
+            delay: RETRY_DELAY,
+            backoff: Backoff::Constant,
+            jitter: false,
+        }
+    }
+}
+
+/// How the pauses between tries grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Backoff {
+    Constant,
+    Linear,
+    Exponential,
+}
+
+impl Backoff {
+    /// Reads its name, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        let named = [
+            ("constant", Self::Constant),
+            ("linear", Self::Linear),
+            ("exponential", Self::Exponential),
+        ];
+        let found = named
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, backoff)| backoff)
     }
 }
 
@@ -295,6 +346,7 @@ mod tests {
             logs: LogSettings::default(),
             rate: None,
             cache: CacheSettings::default(),
+            retries: RetrySettings::default(),
             keys: Box::new([
                 key("groq", "a", false),
                 key("groq", "default", false),

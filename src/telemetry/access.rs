@@ -66,6 +66,12 @@ fn write_text(out: &mut String, record: &Record) {
         let connection = if record.reused { "reused" } else { "new" };
         let _ = write!(out, " connection={connection} attempts={}", record.attempts);
     }
+    if record.step > 0 || record.superseded {
+        let _ = write!(out, " step={}", record.step);
+    }
+    if record.superseded {
+        out.push_str(" superseded");
+    }
     if let Some(usage) = &record.usage {
         let _ = write!(out, " tokens={}+{}", usage.input, usage.output);
     }
@@ -114,6 +120,8 @@ fn to_json(record: &Record) -> Value {
         "end": record.end.as_str(),
         "request_bytes": record.request_bytes,
         "response_bytes": record.response_bytes,
+        "step": record.step,
+        "superseded": record.superseded,
         "attempts": record.attempts,
         "reused": record.reused,
         "timings_us": {
@@ -180,6 +188,8 @@ mod tests {
                 output: 3,
                 ..Usage::default()
             }),
+            step: 0,
+            superseded: false,
             status: 400,
             code: Some(2005),
             detail: Some("refused \"so\"".into()),
@@ -247,7 +257,7 @@ mod tests {
         assert_eq!(
             names(&value),
             "time id client method path gateway token provider model route answered_model translated changes usage status code detail end \
-             request_bytes response_bytes attempts reused timings_us"
+             request_bytes response_bytes step superseded attempts reused timings_us"
         );
         assert_eq!(
             names(&value["timings_us"]),

@@ -20,6 +20,7 @@ mod routes;
 mod sim;
 mod smuggling;
 mod state;
+mod steps;
 mod streams;
 mod terraform;
 mod tidy;

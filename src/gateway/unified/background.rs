@@ -20,6 +20,7 @@ use crate::gateway::attempt::Failure;
 use crate::gateway::body::Share;
 use crate::gateway::caller::Caller;
 use crate::gateway::error::GatewayError;
+use crate::gateway::knobs::Knobs;
 use crate::gateway::media::Webhook;
 use crate::gateway::recall;
 use crate::gateway::settle::{Handed, Settle};
@@ -101,11 +102,13 @@ impl Detached {
             settle: &mut settle,
             dialect: super::Endpoint::Run.dialect(),
             run: false,
+            knobs: Knobs::of(&self.head, &self.admitted.asked.gateway.retries),
+            more: false,
         };
         let begun = exchange.work(self.work).await;
         let dialect = exchange.dialect;
         let reply = match begun {
-            Ok(Begun::Reply(reply)) => *reply,
+            Ok(Begun::Reply(reply) | Begun::Failed(reply)) => *reply,
             Ok(Begun::Recalled(hit)) => Reply::json(200, hit.body()),
             Ok(Begun::Relaying(_) | Begun::Translating(_)) => {
                 unreachable!("an answer that nobody waits for is read whole")
@@ -123,10 +126,10 @@ impl Detached {
         settle.record.status = reply.status;
         settle.record.end = End::Complete;
         settle.timeline.relayed = Some(Instant::now());
-        settle.log_answer(Some(reply.content_type));
+        settle.log_answer(Some(&reply.content_type));
         if settle.storing.is_some() {
             let body = Bytes::copy_from_slice(&reply.body);
-            recall::end_whole(reply.status, reply.content_type, &body, &mut settle);
+            recall::end_whole(reply.status, &reply.content_type, &body, &mut settle);
         }
         let Some(url) = self.options.webhook else {
             return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::pay::Means;
-use super::{Begun, Exchange, Refusal, Replied, Reply, unreadable, whole};
+use super::{Begun, Exchange, Refusal, Replied, Reply, Sent, unreadable, whole};
 use crate::dialect::embeddings::{self, Plan, UNSUPPORTED_ENDPOINT};
 use crate::dialect::exchange::{self, Handling, Sending};
 use crate::dialect::failure::{self, Invalid};
@@ -68,6 +68,7 @@ impl Exchange<'_, '_, '_> {
             };
             let (thread, settings, head) = (self.thread, self.settings, self.head);
             let (admitted, dialect) = (self.admitted, self.dialect);
+            let (knobs, more) = (self.knobs, self.more);
             let (mut settle, entry) = (self.settle.apart(), &entry);
             async move {
                 let mut exchange = Exchange {
@@ -79,6 +80,8 @@ impl Exchange<'_, '_, '_> {
                     settle: &mut settle,
                     dialect,
                     run: false,
+                    knobs,
+                    more,
                 };
                 let read = exchange.one_call(entry, &way, means, &sending).await;
                 (settle, read)
@@ -130,8 +133,10 @@ impl Exchange<'_, '_, '_> {
         means: &Means,
         sending: &Sending,
     ) -> Result<whole::Whole, Failure> {
-        let (answer, outgoing) = self.call(entry, way, means, sending, false).await?;
-        self.read(answer, &outgoing).await
+        match self.call(entry, way, means, sending, false).await? {
+            Sent::Answer(answer, outgoing) => self.read(*answer, &outgoing).await,
+            Sent::Failed(whole) => Ok(*whole),
+        }
     }
 
     async fn plan(&self, way: &Way, body: Bytes) -> Result<Result<Plan, Invalid>, GatewayError> {
@@ -173,7 +178,7 @@ impl Exchange<'_, '_, '_> {
             Err(failure) => {
                 self.settle.record.detail = Some(failure.message.as_str().into());
                 let body = exchange::write_failure(self.dialect, &failure);
-                Reply::json(failure.status, body)
+                return Ok(self.failed(Reply::json(failure.status, body)));
             }
         };
         Ok(Begun::Reply(Box::new(reply)))

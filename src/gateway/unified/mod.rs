@@ -12,21 +12,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub(super) use whole::{Reply, send};
+pub(super) use whole::{Bounds, Reply, Whole, read, send};
 
 use self::head::Upward;
 use self::pay::{Credential, Means};
-use self::whole::Whole;
 use super::attempt::{Answer, Failure, Outgoing, attempt};
 use super::authenticate::{Identity, authenticate};
 use super::body;
 use super::caller::Caller;
-use super::connection::request_timeout;
 use super::error::GatewayError;
+use super::knobs::Knobs;
+use super::native::Given;
 use super::recall::{self, Hit, Question, Wish};
 use super::relay::Relaying;
 use super::settle::Settle;
 use super::translate::Translating;
+use super::tries::{Tried, Tries};
 use super::{Ask, Thread, admit, media, mint};
 use crate::dialect::exchange::{self, Handling, Seed, Sending};
 use crate::dialect::failure::Invalid;
@@ -126,6 +127,8 @@ pub(super) enum Begun {
     Reply(Box<Reply>),
     /// An answer that was given before.
     Recalled(Box<Hit>),
+    /// The step failed by this answer, and another one may do better.
+    Failed(Box<Reply>),
 }
 
 /// Phase 3, and what else is known before the body.
@@ -157,14 +160,21 @@ pub(super) fn admit(
         settle.record.provider = Some(ANY_PROVIDER.into());
         return Err(error);
     }
-    Ok(Box::new(Admitted {
-        asked,
-        identity,
-        account: snapshot.account.clone(),
-        providers: snapshot.providers.clone(),
-        tokens: snapshot.tokens.clone(),
-        sealer: snapshot.sealer.clone(),
-    }))
+    Ok(Box::new(Admitted::new(snapshot, asked, identity)))
+}
+
+impl Admitted {
+    /// Of a caller that may use the gateway.
+    pub fn new(snapshot: &Snapshot, asked: Asked, identity: Identity) -> Self {
+        Self {
+            asked,
+            identity,
+            account: snapshot.account.clone(),
+            providers: snapshot.providers.clone(),
+            tokens: snapshot.tokens.clone(),
+            sealer: snapshot.sealer.clone(),
+        }
+    }
 }
 
 /// Why there is no answer of a provider's.
@@ -208,6 +218,7 @@ pub(super) async fn answer(
     client: &mut Connection,
     head: &RequestHead,
     admitted: &Admitted,
+    given: Given,
     settle: &mut Settle<'_>,
 ) -> Result<Begun, Failure> {
     let endpoint = admitted.asked.endpoint;
@@ -216,7 +227,14 @@ pub(super) async fn answer(
         let body = listing::models(head, admitted, settings, &snapshot.prices);
         return Ok(Begun::Reply(Box::new(Reply::json(200, body))));
     }
-    let whole = body::whole(thread, settings, client, head, settle).await?;
+    let mut whole = None;
+    let body = match given.body {
+        Some(body) => body,
+        None => {
+            let read = body::whole(thread, settings, client, head, settle).await?;
+            whole.insert(read).bytes.clone()
+        }
+    };
     let mut exchange = Exchange {
         thread,
         settings,
@@ -226,8 +244,9 @@ pub(super) async fn answer(
         settle,
         dialect: endpoint.dialect(),
         run: false,
+        knobs: Knobs::of(head, &admitted.asked.gateway.retries),
+        more: given.more,
     };
-    let body = whole.bytes.clone();
     let begun = match endpoint {
         Endpoint::CountTokens => exchange.count(body).await,
         Endpoint::Embeddings => exchange.embed(body).await,
@@ -253,6 +272,18 @@ struct Exchange<'e, 't, 's> {
     dialect: Dialect,
     /// Whether an answer is told as that of a run, with who paid for it.
     run: bool,
+    /// How a provider is tried.
+    knobs: Knobs,
+    /// Whether another step follows if this one fails.
+    more: bool,
+}
+
+/// What a provider answered in the end.
+enum Sent {
+    /// An answer that may go down as it comes.
+    Answer(Box<Answer>, Box<Outgoing>),
+    /// One by which the step failed.
+    Failed(Box<Whole>),
 }
 
 impl<'t> Exchange<'_, 't, '_> {
@@ -271,10 +302,9 @@ impl<'t> Exchange<'_, 't, '_> {
         let way = surface::way(self.dialect, slug, model, stream, &credential.site)?;
         let (sending, _media) = self.sending(&way, body).await?;
         let sent = self.send(&entry, &way, &mut credential, &sending, stream);
-        let (answer, outgoing) = sent.await?;
+        let sent = sent.await?;
         let paid = credential.source();
-        self.take(answer, &outgoing, &sending.handling, stream, paid)
-            .await
+        self.take(sent, &sending.handling, stream, paid).await
     }
 
     /// How many tokens a conversation would take.
@@ -283,15 +313,14 @@ impl<'t> Exchange<'_, 't, '_> {
         let (entry, model) = self.provider(&asked.model)?;
         let Some(way) = surface::counting(entry.provider.slug(), model) else {
             let body = messages::count_tokens_unavailable(&asked.model).to_string();
-            return Ok(Begun::Reply(Box::new(Reply::json(404, body.into_bytes()))));
+            return Ok(self.failed(Reply::json(404, body.into_bytes())));
         };
         let mut credential = self.credential(&entry)?;
         let (sending, _media) = self.sending(&way, body).await?;
         let sent = self.send(&entry, &way, &mut credential, &sending, false);
-        let (answer, outgoing) = sent.await?;
+        let sent = sent.await?;
         let paid = credential.source();
-        self.take(answer, &outgoing, &sending.handling, false, paid)
-            .await
+        self.take(sent, &sending.handling, false, paid).await
     }
 
     /// The provider that a model's prefix names, and the rest of the name (providers 1.1).
@@ -419,7 +448,7 @@ impl<'t> Exchange<'_, 't, '_> {
         credential: &mut Credential,
         sending: &Sending,
         stream: bool,
-    ) -> Result<(Answer, Outgoing), Failure> {
+    ) -> Result<Sent, Failure> {
         self.mint(credential).await?;
         self.call(entry, way, &credential.means, sending, stream)
             .await
@@ -438,7 +467,7 @@ impl<'t> Exchange<'_, 't, '_> {
         Ok(())
     }
 
-    /// One call of a provider's.
+    /// One call of a provider's, as often as the knobs say.
     async fn call(
         &mut self,
         entry: &Arc<ProviderEntry>,
@@ -446,19 +475,18 @@ impl<'t> Exchange<'_, 't, '_> {
         means: &Means,
         sending: &Sending,
         stream: bool,
-    ) -> Result<(Answer, Outgoing), Failure> {
+    ) -> Result<Sent, Failure> {
         self.settle.unified = true;
         if !sending.changes.is_empty() {
             self.settle.record.changes = Some(sending.changes.to_string().into());
         }
         self.settle.record.translated = sending.handling.is_translated();
-        // Of each call by itself: it decides about a replay.
-        self.settle.record.attempts = 0;
         let target = entry
             .provider
             .target(&self.admitted.account, &way.rest, way.query.as_deref())
             .map_err(|error| GatewayError::no_provider(error.to_string()))?;
-        let upward = Upward {
+        let now = self.settle.record.began / 1000;
+        let mut upward = Upward {
             client: self.head,
             from: self.dialect,
             speech: way.speech,
@@ -469,38 +497,42 @@ impl<'t> Exchange<'_, 't, '_> {
             headers: &sending.headers,
             body: &sending.body,
             tokens: &self.admitted.tokens,
-            now: self.settle.record.began / 1000,
+            now,
         };
-        let head = upward
-            .write(means)
-            .ok_or_else(|| GatewayError::no_provider("The path names no service and region"))?;
-        let total = self.settings.clocks.total;
-        let clock = self.settings.clocks.response_head;
-        let outgoing = Outgoing {
-            origin: target.origin.clone(),
-            head,
-            response_head: request_timeout(self.head).unwrap_or(clock),
-            until: total.map(|total| self.settle.timeline.began + total),
-            metered: true,
-            body: Some(sending.body.clone()),
-        };
-        let answer = attempt(
-            self.thread,
-            self.settings,
-            self.caller.again(),
-            self.head,
-            &outgoing,
-            self.settle,
-        )
-        .await?;
-        Ok((answer, outgoing))
+        let clocks = &self.settings.clocks;
+        let until = clocks.total.map(|total| self.settle.began + total);
+        let mut tries = Tries::new(self.knobs, self.more, until, self.settle);
+        loop {
+            // A signature is as old as its try.
+            upward.now = now + self.settle.began.elapsed().as_secs();
+            let head = upward
+                .write(means)
+                .ok_or_else(|| GatewayError::no_provider("The path names no service and region"))?;
+            let outgoing = Outgoing {
+                origin: target.origin.clone(),
+                head,
+                response_head: tries.patience(clocks.response_head),
+                until,
+                metered: true,
+                body: Some(sending.body.clone()),
+            };
+            let (thread, settings, head) = (self.thread, self.settings, self.head);
+            let (caller, settle) = (&mut self.caller, &mut *self.settle);
+            let tried = attempt(thread, settings, caller.again(), head, &outgoing, settle).await;
+            let slug = entry.provider.slug();
+            let judged = tries.judge(thread, caller.again(), head, slug, tried, settle);
+            match Box::pin(judged).await? {
+                Tried::Answer(answer) => return Ok(Sent::Answer(answer, Box::new(outgoing))),
+                Tried::Failed(last) => return Ok(Sent::Failed(last)),
+                Tried::Again => {}
+            }
+        }
     }
 
     /// Phase 11 and the commit: what becomes of the answer.
     async fn take(
         &mut self,
-        answer: Answer,
-        outgoing: &Outgoing,
+        sent: Sent,
         handling: &Handling,
         stream: bool,
         paid: KeySource,
@@ -508,20 +540,40 @@ impl<'t> Exchange<'_, 't, '_> {
         let (thread, head) = (self.thread, self.head);
         let wrapped = self.run && !stream;
         let whole = wrapped || self.caller.is_nobody();
-        if handling.is_untouched(answer.head.status()) && !whole {
-            let relaying = Relaying::begin(thread, head, answer, outgoing, self.settle);
-            return Ok(Begun::Relaying(relaying));
-        }
         let mut more = Vec::new();
-        whole::write_kept_headers(&answer.head, &mut more);
-        if stream && is_stream(&answer.head) {
-            let transform = handling.stream();
-            let settle = &mut *self.settle;
-            let translating =
-                Translating::begin(thread, head, answer, outgoing, transform, &more, settle);
-            return Ok(Begun::Translating(translating));
-        }
-        let read = self.read(answer, outgoing).await?;
+        let read = match sent {
+            Sent::Answer(answer, outgoing) => {
+                if handling.is_untouched(answer.head.status()) && !whole {
+                    let relaying = Relaying::begin(thread, head, *answer, &outgoing, self.settle);
+                    return Ok(Begun::Relaying(relaying));
+                }
+                whole::write_kept_headers(&answer.head, &mut more);
+                if stream && is_stream(&answer.head) {
+                    let transform = handling.stream();
+                    let settle = &mut *self.settle;
+                    let translating = Translating::begin(
+                        thread, head, *answer, &outgoing, transform, &more, settle,
+                    );
+                    return Ok(Begun::Translating(translating));
+                }
+                self.read(*answer, &outgoing).await?
+            }
+            Sent::Failed(failed) => {
+                if handling.is_untouched(failed.head.status()) && !wrapped {
+                    return Ok(self.failed(Reply::verbatim(*failed)));
+                }
+                whole::write_kept_headers(&failed.head, &mut more);
+                if stream && is_stream(&failed.head) {
+                    let mut body = Vec::new();
+                    let mut transform = handling.stream();
+                    transform.feed(&failed.body, &mut body);
+                    transform.end(true, &mut body);
+                    let reply = Reply::answer(body, true);
+                    return Ok(self.failed(Reply { more, ..reply }));
+                }
+                *failed
+            }
+        };
         let (length, handling) = (read.body.len(), handling.clone());
         let reply = move || {
             let replied = Replied::of(&handling, &read, stream);
@@ -536,8 +588,17 @@ impl<'t> Exchange<'_, 't, '_> {
     }
 
     async fn read(&mut self, answer: Answer, outgoing: &Outgoing) -> Result<Whole, Failure> {
-        let (settings, until) = (self.settings, outgoing.until);
-        whole::read(settings, &mut self.caller, answer, until, self.settle).await
+        let bounds = Bounds::of(self.settings, outgoing.until);
+        whole::read(&mut self.caller, answer, bounds, self.settle).await
+    }
+
+    /// An answer by which the step failed.
+    fn failed(&mut self, reply: Reply) -> Begun {
+        self.settle.storing = None;
+        match self.more {
+            true => Begun::Failed(Box::new(reply)),
+            false => Begun::Reply(Box::new(reply)),
+        }
     }
 
     /// A whole answer for the client; `answered` is the provider's head, and `more` what of it goes down.
@@ -548,28 +609,27 @@ impl<'t> Exchange<'_, 't, '_> {
         answered: &ResponseHead,
         mut more: Vec<u8>,
     ) -> Begun {
-        let reply = match replied {
-            Replied::Answer(body) => Reply {
+        match replied {
+            Replied::Answer(body) => Begun::Reply(Box::new(Reply {
                 more,
                 ..Reply::answer(body, stream)
-            },
+            })),
             Replied::Failed(failure, body) => {
                 self.settle.record.detail = Some(failure.message.as_str().into());
                 write_retry_after(&failure, answered, &mut more);
-                Reply {
+                self.failed(Reply {
                     more,
                     ..Reply::json(failure.status, body)
-                }
+                })
             }
-        };
-        Begun::Reply(Box::new(reply))
+        }
     }
 
     /// What the client has to mend, in its own dialect.
     fn refused(&mut self, status: u16, invalid: &Invalid) -> Begun {
         self.settle.record.detail = Some(invalid.message.as_str().into());
         let body = exchange::write_invalid(self.dialect, invalid);
-        Begun::Reply(Box::new(Reply::json(status, body)))
+        self.failed(Reply::json(status, body))
     }
 }
 
@@ -617,7 +677,7 @@ impl Replied {
 }
 
 /// Whether an answer is made of events.
-fn is_stream(head: &ResponseHead) -> bool {
+pub(super) fn is_stream(head: &ResponseHead) -> bool {
     const EVENTS: [&[u8]; 2] = [b"text/event-stream", eventstream::CONTENT_TYPE.as_bytes()];
     let content_type = head.header("content-type").unwrap_or_default();
     (200..300).contains(&head.status())

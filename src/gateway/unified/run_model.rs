@@ -79,11 +79,10 @@ impl Exchange<'_, '_, '_> {
             handling: Handling::untouched(&way),
         };
         let sent = self.send(&entry, &way, &mut credential, &sending, stream);
-        let (answer, outgoing) = sent.await?;
+        let sent = sent.await?;
         // Its answer has the envelope already.
         let paid = credential.source();
-        self.take(answer, &outgoing, &sending.handling, stream, paid)
-            .await
+        self.take(sent, &sending.handling, stream, paid).await
     }
 }
 

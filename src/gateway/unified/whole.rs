@@ -1,7 +1,9 @@
 //! Answers that are read whole before anything of them goes down, and those that are made here.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quanta::Instant;
@@ -13,11 +15,12 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::recall;
 use crate::gateway::relay::After;
 use crate::gateway::settle::Settle;
-use crate::http::{Method, RequestHead, ResponseHead, write};
+use crate::http::{Method, RequestHead, ResponseHead, is_name, write};
 use crate::limits::ANSWER_BUFFER_MAX;
 use crate::meter::{self, Meter};
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError};
+use crate::providers::goes_down;
 use crate::record::End;
 use crate::snapshot::Settings;
 
@@ -26,7 +29,8 @@ pub(in crate::gateway) struct Reply {
     pub status: u16,
     /// Lines of the provider's that go down.
     pub more: Vec<u8>,
-    pub content_type: &'static [u8],
+    /// Empty where there is none.
+    pub content_type: Cow<'static, [u8]>,
     pub body: Vec<u8>,
 }
 
@@ -36,7 +40,7 @@ impl Reply {
         Self {
             status,
             more: Vec::new(),
-            content_type: b"application/json",
+            content_type: Cow::Borrowed(b"application/json"),
             body,
         }
     }
@@ -48,8 +52,27 @@ impl Reply {
             false => b"application/json",
         };
         Self {
-            content_type,
+            content_type: Cow::Borrowed(content_type),
             ..Self::json(200, body)
+        }
+    }
+
+    /// A provider's answer as it came, but for a content coding, which was undone.
+    pub fn verbatim(answer: Whole) -> Self {
+        let head = &answer.head;
+        let mut more = Vec::new();
+        for (name, value) in head.headers() {
+            let written_anew = is_name(name, b"content-type") || is_name(name, b"content-encoding");
+            if goes_down(name) && !head.is_hop_by_hop(name) && !written_anew {
+                write::header(&mut more, name, value);
+            }
+        }
+        let content_type = head.header("content-type").unwrap_or_default();
+        Self {
+            status: head.status(),
+            content_type: Cow::Owned(content_type.to_vec()),
+            more,
+            body: answer.body,
         }
     }
 }
@@ -64,11 +87,13 @@ pub(in crate::gateway) async fn send(
     settle: &mut Settle<'_>,
 ) -> After {
     settle.record.status = reply.status;
-    settle.log_answer(Some(reply.content_type));
+    settle.log_answer(Some(&reply.content_type));
     let keep = request.keep_alive() && !client.body_pending() && !thread.draining.get();
     let mut head = Vec::with_capacity(512 + reply.more.len());
     write::status_line(&mut head, reply.status, "");
-    write::header(&mut head, b"content-type", reply.content_type);
+    if !reply.content_type.is_empty() {
+        write::header(&mut head, b"content-type", &reply.content_type);
+    }
     head.extend_from_slice(b"content-length: ");
     write::decimal(&mut head, reply.body.len() as u64);
     head.extend_from_slice(b"\r\n");
@@ -88,7 +113,7 @@ pub(in crate::gateway) async fn send(
     let written = client.write_message(head, body).await;
     settle.timeline.relayed = Some(Instant::now());
     if let Some(body) = stored {
-        recall::end_whole(reply.status, reply.content_type, &body, settle);
+        recall::end_whole(reply.status, &reply.content_type, &body, settle);
     }
     if written.is_err() {
         settle.record.end = match client.expired() {
@@ -103,18 +128,39 @@ pub(in crate::gateway) async fn send(
 }
 
 /// A provider's answer, read to its end.
-pub(super) struct Whole {
+pub(in crate::gateway) struct Whole {
     pub head: ResponseHead,
     /// Without content coding.
     pub body: Vec<u8>,
 }
 
+/// How much of an answer is read, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::gateway) struct Bounds {
+    /// Bytes.
+    pub most: usize,
+    /// The longest silence.
+    pub idle: Duration,
+    /// When the whole request must have ended.
+    pub until: Option<Instant>,
+}
+
+impl Bounds {
+    /// Of an answer that goes down.
+    pub fn of(settings: &Settings, until: Option<Instant>) -> Self {
+        Self {
+            most: ANSWER_BUFFER_MAX,
+            idle: settings.clocks.stream_idle,
+            until,
+        }
+    }
+}
+
 /// Reads an answer to its end and puts the upstream connection back. Watches for a client that leaves meanwhile.
-pub(super) async fn read(
-    settings: &Settings,
+pub(in crate::gateway) async fn read(
     caller: &mut Caller<'_>,
     answer: Answer,
-    until: Option<Instant>,
+    bounds: Bounds,
     settle: &mut Settle<'_>,
 ) -> Result<Whole, Failure> {
     let Answer {
@@ -127,14 +173,14 @@ pub(super) async fn read(
     let mut meter = Meter::new(head.header("content-type"), coding);
     let mut body = Vec::new();
     let read = loop {
-        let idle = bounded(settings.clocks.stream_idle, until);
+        let idle = bounded(bounds.idle, bounds.until);
         match next(caller, &mut upstream, idle).await {
             Ok(Some(piece)) => {
                 settle.record.response_bytes += piece.len() as u64;
                 meter.feed(&piece);
                 body.extend_from_slice(&piece);
-                if body.len() > ANSWER_BUFFER_MAX {
-                    let told = format!("an answer of more than {ANSWER_BUFFER_MAX} bytes");
+                if body.len() > bounds.most {
+                    let told = format!("an answer of more than {} bytes", bounds.most);
                     break Err(GatewayError::no_answer(told).into());
                 }
             }
@@ -159,7 +205,7 @@ pub(super) async fn read(
 async fn next(
     caller: &mut Caller<'_>,
     upstream: &mut Connection,
-    idle: std::time::Duration,
+    idle: Duration,
 ) -> Result<Option<Bytes>, Failure> {
     let mut waited = false;
     let next = poll_fn(|cx| match upstream.poll_body_chunk(cx) {

@@ -181,6 +181,12 @@ impl Simulator {
         directives.read_model(&call.model);
         let header = request.header("x-sim").unwrap_or_default();
         let wrong = directives.read_header(header).err();
+        if directives
+            .first
+            .is_some_and(|first| request.repeat >= first)
+        {
+            directives = Directives::default();
+        }
         self.strike(request, &mut directives);
         let mut content = self.content_dice(request, header, &directives);
         let answer = match wrong {
@@ -307,7 +313,7 @@ impl Simulator {
                     let script = Script::stream(reply, dialect, directives, pace);
                     return script.of_usage(usage);
                 }
-                if directives.error_in_stream {
+                if directives.error_in_stream || directives.error_first {
                     return self.failed_whole(call, directives, pace);
                 }
                 let mut headers = vec![("content-type", "application/json".to_owned())];

@@ -22,6 +22,8 @@ pub struct Request {
     pub body_sha256: [u8; 32],
     /// Which request this is since the start: what tells delays of equal requests apart.
     pub ordinal: u64,
+    /// How many of the same path and body came before it, where it asks for something that depends on that.
+    pub repeat: u64,
     /// When it came, in Unix seconds.
     pub received: u64,
 }
@@ -39,6 +41,7 @@ impl Request {
             body_length: body.len() as u64,
             body_sha256: Sha256::digest(body).into(),
             ordinal: 0,
+            repeat: 0,
             received: 0,
         }
     }

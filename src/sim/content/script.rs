@@ -443,6 +443,10 @@ fn moments(
             at += Duration::from_millis(SIM_COMMENT_MILLISECONDS);
         }
     }
+    if directives.error_first {
+        moments.push((first, Piece::Error));
+        return moments;
+    }
     moments.push((first, Piece::Open));
     let mut at = first;
     let mut deltas = 0;

@@ -96,6 +96,9 @@ pub struct Details<'a> {
     pub attempts: u8,
     /// Whether the connection had served before.
     pub reused: bool,
+    /// The tries that failed before the last one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<Tried<'a>>,
     /// The model that answered, as it names itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_model: Option<Cow<'a, str>>,
@@ -116,6 +119,23 @@ pub struct Details<'a> {
     pub trail: Vec<serde_json::Value>,
     /// Microseconds: total, own before, connect, DNS, TCP, TLS, provider, own after, stream.
     pub timings: [u64; 9],
+}
+
+/// A try that failed and was followed by another one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tried<'a> {
+    /// The provider's status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Why it counts as failed.
+    pub reason: Cow<'a, str>,
+    /// The provider's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Cow<'a, str>>,
+    /// Microseconds that it took.
+    pub took: u64,
+    /// Microseconds of the pause after it.
+    pub pause: u64,
 }
 
 impl Row {
@@ -158,7 +178,7 @@ impl Row {
             success: (200..400).contains(&record.status) && record.end == End::Complete,
             cached: record.cached.is_some(),
             status: record.status,
-            step: log.step,
+            step: record.step,
             provider,
             path: clean(rest.into()),
             model: record
@@ -220,6 +240,17 @@ fn details(record: &Record, log: &Logged) -> String {
         response_bytes: record.response_bytes,
         attempts: record.attempts,
         reused: record.reused,
+        tries: log
+            .tries
+            .iter()
+            .map(|tried| Tried {
+                status: tried.status,
+                reason: redact_text(&tried.reason),
+                upstream: tried.upstream.map(|address| address.to_string().into()),
+                took: micros(tried.took),
+                pause: micros(tried.pause),
+            })
+            .collect(),
         answered_model: record.answered_model.as_deref().map(Cow::Borrowed),
         changes: record.changes.as_deref().map(Cow::Borrowed),
         route: record
