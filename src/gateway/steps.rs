@@ -131,16 +131,18 @@ pub(super) async fn run(
         match stepped.await {
             Ok(Begun::Failed(reply)) => {
                 settle.record.status = reply.status;
+                failed(settle);
                 settle.log_answer(Some(&reply.content_type));
                 (outcome, answered) = (Outcome::Failed(reply.status.max(400)), true);
                 last = Some(reply);
             }
             Ok(begun) => return Ok(begun),
-            Err(Failure::Error(failed)) => {
-                settle.note_error(&failed, settings.error_status);
-                let status = failed.status(settings.error_status);
+            Err(Failure::Error(refused)) => {
+                settle.note_error(&refused, settings.error_status);
+                failed(settle);
+                let status = refused.status(settings.error_status);
                 (outcome, answered) = (Outcome::Failed(status), false);
-                error = Some(failed);
+                error = Some(refused);
             }
             Err(gone) => return Err(gone),
         }
@@ -155,6 +157,12 @@ pub(super) async fn run(
         (None, Some(error)) => Err(Failure::Error(error)),
         (None, None) => Err(GatewayError::no_answer("there was no step to try").into()),
     }
+}
+
+/// Notes for the log that the step failed.
+fn failed(settle: &mut Settle<'_>) {
+    let status = u64::from(settle.record.status);
+    settle.decided("step", "failed", || [("status", status.into())]);
 }
 
 /// Phases 7 to 11 of one step.

@@ -268,6 +268,13 @@ impl Tries {
         if self.until.is_some_and(|until| now + pause >= until) {
             return Ok(false);
         }
+        settle.decided("try", "failed", || {
+            [
+                ("try", u64::from(self.failed).into()),
+                ("reason", failed.reason.clone().into()),
+                ("delay_ms", (pause.as_millis() as u64).into()),
+            ]
+        });
         settle.tried(Try {
             status: failed.status,
             reason: failed.reason.as_str().into(),
