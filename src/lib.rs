@@ -19,7 +19,7 @@
 //! | [`tables`] | what all data threads share, in locked shards: `cache`, the stored answers; `rate` and `spend`, counts and budgets, found by `ledger` |
 //! | [`record`] | what a finished request leaves behind, its timings, its id; the counters of a data thread |
 //! | [`snapshot`] | the immutable view that the data plane reads |
-//! | [`gateway`] | a request's life, one file a phase; `connection` goes through them, `unified` through its own |
+//! | [`gateway`] | a request's life, one file a phase; `connection` goes through them, `unified` through its own, `steps` from one provider to the next |
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
 //! | [`load`] | the load generator, open loop and closed |
 //! | [`store`] | the configuration database: its schema, migrations, backup, the thread that owns it |

@@ -5,6 +5,9 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 
+import { generateText, streamText } from "ai";
+import { createAiGateway } from "ai-gateway-provider";
+import { createOpenAI } from "ai-gateway-provider/providers/openai";
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 
@@ -53,14 +56,44 @@ async function testAnthropic(base) {
   await assert.rejects(client.messages.create({ model: "sim-status-529", max_tokens: 5, messages }), Anthropic.InternalServerError);
 }
 
+// Cloudflare's provider for the Vercel AI SDK speaks the universal endpoint, at one host alone.
+async function testFallbacks(base) {
+  const cloud = "https://gateway.ai.cloudflare.com/v1/demo/default";
+  const original = globalThis.fetch;
+  let step;
+  globalThis.fetch = async (url, init) => {
+    const answer = await original(String(url).replace(cloud, base), init);
+    step = answer.headers.get("cf-aig-step");
+    return answer;
+  };
+  const options = { retries: { maxAttempts: 2, retryDelayMs: 1, backoff: "linear" } };
+  const gateway = createAiGateway({ accountId: "demo", gateway: "default", apiKey: TOKEN, options });
+  const openai = createOpenAI();
+  const ask = (models) => ({ model: gateway(models.map((model) => openai.chat(model))), prompt: "hi", maxRetries: 0 });
+  try {
+    assert.ok((await generateText(ask(["sim-status-500", "gpt-4o"]))).text);
+    assert.equal(step, "1");
+    let text = "";
+    for await (const piece of streamText(ask(["sim-error-first", "gpt-4o"])).textStream) text += piece;
+    assert.ok(text);
+    assert.equal(step, "1");
+    assert.ok((await generateText(ask(["gpt-4o+sim-status-503+first-1"]))).text);
+    assert.equal(step, "0");
+    await assert.rejects(generateText(ask(["sim-status-400", "sim-status-503"])));
+  } finally {
+    globalThis.fetch = original;
+  }
+}
+
 const { child, base } = await start(process.argv[2]);
 const ended = new Promise((resolve) => child.on("exit", resolve));
 try {
   await testOpenAI(base);
   await testAnthropic(base);
+  await testFallbacks(base);
 } finally {
   child.kill("SIGTERM");
 }
 assert.equal(await ended, 0);
-console.log("npm SDKs: openai, @anthropic-ai/sdk pass");
+console.log("npm SDKs: openai, @anthropic-ai/sdk, ai-gateway-provider pass");
 process.exit(0);
