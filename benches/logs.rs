@@ -205,7 +205,6 @@ fn record(number: u64, at: u64, captured: Option<Captured>) -> Record {
         request_content_type: Some("application/json".into()),
         response_content_type: Some("text/event-stream; charset=utf-8".into()),
         paid_by: PaidBy::Stored("default".into()),
-        with_payload: true,
         captured,
         ..Logged::default()
     };
@@ -258,7 +257,7 @@ fn bodies(number: u64) -> Captured {
         }
         text.push_str("\"}");
         let mut body = CapturedBody::default();
-        body.push(Bytes::from(text));
+        body.share(Bytes::from(text));
         body
     };
     Captured {

@@ -185,8 +185,13 @@ pub const RECORDS_MAX: usize = 16_384;
 
 /// Bytes of each body kept for its log entry: two of them make the largest entry that is stored (control plane 3.7).
 pub const CAPTURED_BYTES_MAX: usize = 5 << 20;
-/// Pieces of one kept body: a long answer of small events.
-pub const CAPTURED_PIECES_MAX: usize = 65_536;
+/// Bytes of all bodies kept for log entries that are not stored yet: a second of the largest traffic that two cores relay. Beyond
+/// it an entry goes without its bodies.
+pub const CAPTURED_TOTAL_MAX: usize = 256 << 20;
+/// Bytes of a request's body that are searched for the model it names: behind a long prompt, and not behind a film.
+pub const MODEL_SEARCH_MAX: usize = 256 << 10;
+/// Bytes of a model's name, as it is searched.
+pub const MODEL_NAME_MAX: usize = 256;
 /// Entries of a request's metadata that are kept (data plane 2.3).
 pub const METADATA_ENTRIES_MAX: usize = 5;
 /// Bytes of a header that a log entry tells: user agents are seldom longer than 200.
@@ -269,6 +274,8 @@ pub const LOG_FILTER_VALUES_MAX: usize = 256;
 pub const LOG_COUNTS_MAX: usize = 4096;
 /// Bytes of a body that are shown and searched as its head (control plane 3.4).
 pub const LOG_HEAD_BYTES: usize = 5000;
+/// Parts of an answer that is put together from its stream: choices, blocks, calls. No client reads as many.
+pub const ASSEMBLED_PARTS_MAX: usize = 1024;
 /// Bytes of a stored body once it is decompressed; a kept body with what redaction may add.
 pub const LOG_BODY_BYTES_MAX: usize = 2 * CAPTURED_BYTES_MAX;
 

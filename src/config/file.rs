@@ -78,7 +78,7 @@ const REGIONAL_KEYS: [&str; 4] = ["allow_insecure", "api_key", "base_url", "regi
 const PROJECT_KEYS: [&str; 5] = ["allow_insecure", "api_key", "base_url", "project", "region"];
 
 /// The settings of a gateway, named as in the management API.
-pub const GATEWAY_KEYS: [&str; 33] = [
+pub const GATEWAY_KEYS: [&str; 34] = [
     "authentication",
     "byok_only",
     "cache_invalidate_on_update",
@@ -86,6 +86,7 @@ pub const GATEWAY_KEYS: [&str; 33] = [
     "cache_ttl",
     "cache_ttl_header_opts_in",
     "coalesce",
+    "collect_log_payload",
     "collect_logs",
     "dlp",
     "guardrails",

@@ -15,18 +15,20 @@ use crate::limits::{
 use crate::providers::Slug;
 
 /// Settings of a gateway that have an effect; all others are checked, stored and told until their feature is there.
-const EFFECTIVE_SETTINGS: [&str; 11] = [
+const EFFECTIVE_SETTINGS: [&str; 13] = [
     "authentication",
     "byok_only",
     "cache_invalidate_on_update",
     "cache_streams",
     "cache_ttl",
     "cache_ttl_header_opts_in",
+    "collect_log_payload",
     "collect_logs",
     "log_management",
     "log_management_strategy",
     "log_redaction",
     "prefer_stored_keys",
+    "server_timing",
 ];
 
 /// Where a value comes from.

@@ -4,6 +4,7 @@
 //! A dialect that clients speak has `read_request`, `write_answer`, `write_error` and a `StreamWriter`; one that providers speak has
 //! `write_request`, `read_answer`, `read_error` and a `StreamReader`. Chat and messages have both.
 
+pub mod assemble;
 pub mod changes;
 pub mod chat;
 pub mod cohere;
@@ -18,6 +19,7 @@ pub mod json;
 pub mod listing;
 pub mod messages;
 pub mod models;
+pub mod named;
 pub mod neutral;
 pub mod responses;
 pub mod run;

@@ -81,6 +81,9 @@ pub(super) async fn attempt(
             sent = Sent::of(body);
         }
         settle.record.attempts = settle.record.attempts.saturating_add(1);
+        if settle.timeline.sent.is_some() {
+            settle.timeline.begin_again();
+        }
         let (mut upstream, slot, reused) = connection(thread, settings, outgoing, settle).await?;
         settle.record.reused = reused;
         settle.record.upstream = Some(upstream.transport().peer());
@@ -152,7 +155,9 @@ async fn connection(
         None => {
             // Boxed, as below.
             let checkout = Box::pin(thread.pool.checkout(&key, patience)).await;
-            thread.counters.queued.add(begin.elapsed());
+            let queued = begin.elapsed();
+            thread.counters.queued.add(queued);
+            settle.timeline.queue += queued;
             checkout
         }
     };
@@ -160,6 +165,7 @@ async fn connection(
         Err(full) => Err(GatewayError::no_answer(full)),
         Ok(Checkout::Warm(connection, slot)) => {
             bump(&thread.counters.reuses, 1);
+            settle.timeline.connect += begin.elapsed();
             return Ok((connection, slot, true));
         }
         Ok(Checkout::Open(slot)) => {
@@ -250,13 +256,14 @@ enum Up {
 
 impl Exchange<'_> {
     async fn run(&mut self, settle: &mut Settle<'_>) -> Result<Answered, Broken> {
+        self.expect_body(settle);
         let mut again = std::mem::take(&mut self.sent.pieces);
         (self.sent.bytes, self.sent.whole) = (0, false);
         let mut head = Some(self.first_bytes());
         if !self.keep && self.client_is_gone().await {
             return Err(Broken::Client(Failure::ClientGone(End::ClientLeft)));
         }
-        let mut rounds = Rounds::default();
+        let (mut rounds, mut pieces) = (Rounds::default(), 0u64);
         loop {
             let mut waited = false;
             let next = match again.is_empty() {
@@ -275,6 +282,7 @@ impl Exchange<'_> {
             if self.keep {
                 self.sent.keep(&piece);
             }
+            pieces += 1;
             if let Some(early) = self.write(head.take(), piece, settle).await? {
                 return Ok(self.answered(settle, early, true));
             }
@@ -284,8 +292,23 @@ impl Exchange<'_> {
             rounds.next(waited).await;
         }
         self.sent.whole = true;
+        // One write is the rule, and then it was the first.
+        settle.timeline.uploaded = match pieces {
+            0..=1 => settle.timeline.sent,
+            _ => Some(Instant::now()),
+        };
         let head = self.wait().await?;
         Ok(self.answered(settle, head, false))
+    }
+
+    /// Makes room for the copy of a body that the log keeps, or finds that it is too large for one.
+    fn expect_body(&self, settle: &mut Settle<'_>) {
+        if let RequestFraming::Length(length) = self.head.framing()
+            && self.outgoing.body.is_none()
+            && let Some(kept) = settle.kept_request()
+        {
+            kept.expect(length);
+        }
     }
 
     /// A copy of the head, with room for a small body behind it.
@@ -312,34 +335,35 @@ impl Exchange<'_> {
             return Ok(Up::End);
         }
         let patience = bounded(self.settings.clocks.client_body_idle, self.outgoing.until);
-        let mut received = 0;
         let (caller, upstream, method) =
             (&mut self.caller, &mut *self.upstream, self.head.method());
-        let next =
-            poll_fn(
-                |cx| match caller.poll_wire(cx, &mut |run| received += run.len() as u64) {
-                    Poll::Ready(Ok(Some(piece))) => Poll::Ready(Ok(Up::Piece(piece.freeze()))),
-                    Poll::Ready(Ok(None)) => Poll::Ready(Ok(Up::End)),
-                    Poll::Ready(Err(error)) => {
-                        Poll::Ready(Err(Broken::Client(client_failed(error))))
+        let next = poll_fn(|cx| {
+            let mut seen = |run: &[u8]| {
+                settle.note_request(run);
+                if let Some(kept) = settle.kept_request() {
+                    kept.copy(run);
+                }
+            };
+            match caller.poll_wire(cx, &mut seen) {
+                Poll::Ready(Ok(Some(piece))) => Poll::Ready(Ok(Up::Piece(piece.freeze()))),
+                Poll::Ready(Ok(None)) => Poll::Ready(Ok(Up::End)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(Broken::Client(client_failed(error)))),
+                Poll::Pending => {
+                    // The clock runs only where there is something to wait for.
+                    if !std::mem::replace(waited, true) {
+                        caller.arm_deadline(patience);
                     }
-                    Poll::Pending => {
-                        // The clock runs only where there is something to wait for.
-                        if !std::mem::replace(waited, true) {
-                            caller.arm_deadline(patience);
-                        }
-                        upstream.poll_response_head(cx, method).map(|head| {
-                            head.map(|head| Up::Early(head.into()))
-                                .map_err(Broken::Upstream)
-                        })
-                    }
-                },
-            )
-            .await;
+                    upstream.poll_response_head(cx, method).map(|head| {
+                        head.map(|head| Up::Early(head.into()))
+                            .map_err(Broken::Upstream)
+                    })
+                }
+            }
+        })
+        .await;
         if *waited {
             self.caller.disarm_deadline();
         }
-        settle.record.request_bytes += received;
         if settle.record.request_bytes > self.settings.body_max {
             let error = GatewayError::too_large(self.settings.body_max);
             return Err(Broken::Client(error.into()));

@@ -2,8 +2,10 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quanta::Instant;
 
 use super::Thread;
 use super::attempt::{Failure, bounded, client_failed};
@@ -46,27 +48,61 @@ pub(super) async fn whole<'a>(
         return Err(Failure::ClientGone(End::ClientLeft));
     }
     let mut body = BytesMut::with_capacity(stated);
-    while let Some(piece) = next(settings, client).await? {
-        settle.record.request_bytes += piece.len() as u64;
+    let read = pieces(settings, client, limit, &mut share, &mut body, settle).await;
+    let bytes = body.freeze();
+    // Also of a body that broke off: what was received is told.
+    if let Some(kept) = settle.kept_request() {
+        kept.share(bytes.clone());
+    }
+    read?;
+    Ok(Whole {
+        bytes,
+        _share: share,
+    })
+}
+
+async fn pieces(
+    settings: &Settings,
+    client: &mut Connection,
+    limit: u64,
+    share: &mut Share<'_>,
+    body: &mut BytesMut,
+    settle: &mut Settle<'_>,
+) -> Result<(), Failure> {
+    while let Some(piece) = next(settings, client, &mut settle.timeline.wait).await? {
+        settle.note_request(&piece);
         if body.len() + piece.len() > limit as usize {
             return Err(GatewayError::too_large(limit).into());
         }
         share.grow((body.len() + piece.len()).saturating_sub(share.taken))?;
         body.extend_from_slice(&piece);
     }
-    Ok(Whole {
-        bytes: body.freeze(),
-        _share: share,
-    })
+    Ok(())
 }
 
-async fn next(settings: &Settings, client: &mut Connection) -> Result<Option<Bytes>, Failure> {
-    let patience = bounded(settings.clocks.client_body_idle, None);
-    client
-        .transport()
-        .arm_deadline(patience, OnExpiry::ShutRead);
-    let piece = poll_fn(|cx| client.poll_body_chunk(cx)).await;
-    client.transport().disarm_deadline();
+async fn next(
+    settings: &Settings,
+    client: &mut Connection,
+    wait: &mut Duration,
+) -> Result<Option<Bytes>, Failure> {
+    let mut since = None;
+    let piece = poll_fn(|cx| {
+        let polled = client.poll_body_chunk(cx);
+        // The clock runs only where there is something to wait for.
+        if polled.is_pending() && since.is_none() {
+            since = Some(Instant::now());
+            let patience = bounded(settings.clocks.client_body_idle, None);
+            client
+                .transport()
+                .arm_deadline(patience, OnExpiry::ShutRead);
+        }
+        polled
+    })
+    .await;
+    if let Some(since) = since {
+        client.transport().disarm_deadline();
+        *wait += since.elapsed();
+    }
     piece.map_err(client_failed)
 }
 

@@ -260,7 +260,8 @@ async fn exchange(
         .headers()
         .filter(|(name, _)| is_name(name, b"x-forwarded-for"))
         .map(|(_, value)| value);
-    let mut settle = Settle::begin(thread, &head, settings.client_address(peer, forwarded));
+    let peer = settings.client_address(peer, forwarded);
+    let mut settle = Settle::begin(thread, &head, peer, client.head_came());
     let prepared = prepare(thread, &snapshot, &head, &mut settle);
     // From here on the request may wait for long; an old snapshot must not live as long as it.
     drop(snapshot);
@@ -354,6 +355,9 @@ fn prepare<'a>(
     settle.record.provider = Some(resolved.entry.name.clone());
     let slug = resolved.entry.provider.slug();
     settle.record.model = slug.model_in_path(resolved.rest).map(Box::from);
+    if settle.record.model.is_none() && head.framing() != RequestFraming::None {
+        settle.search_model();
+    }
     let now = settle.record.began / 1000;
     let client = settle.record.client;
     let identity = authenticate(head, &resolved.gateway, &snapshot.tokens, now, client)?;
@@ -362,7 +366,7 @@ fn prepare<'a>(
         name: token.name.clone(),
     });
     // What is refused before this would let anybody fill the log.
-    settle.log(head, &resolved.gateway.logs);
+    settle.note_gateway(head, &resolved.gateway);
     admit(thread, &resolved.gateway, settle)?;
     if resolved.unmade && identity.is_authenticated() {
         (thread.shared.ask)(Ask::DefaultGateway);
@@ -554,6 +558,10 @@ async fn answer_error(
     let mut headers = Vec::with_capacity(192);
     settle.write_headers(&mut headers);
     let head_only = head.method() == Method::Head;
+    settle.log_answer(Some(b"application/json"), None, None);
+    if !head_only && settle.kept_answer().is_some() {
+        settle.keep_answer(&error.body(settle.record.status).into());
+    }
     let answer = error.answer(settings.error_status, &headers, !keep, head_only);
     client
         .transport()

@@ -21,6 +21,7 @@ mod resolve;
 mod retry;
 mod settle;
 mod steps;
+mod taps;
 mod together;
 mod translate;
 mod tries;

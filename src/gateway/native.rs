@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quanta::Instant;
 
 use super::Thread;
 use super::attempt::{Failure, Outgoing, attempt};
@@ -181,8 +182,10 @@ pub(super) async fn answer(
             std::mem::replace(&mut unwritten.means, Means::Nothing)
     {
         let now = settle.record.began / 1000;
-        let token = mint::token(thread, settings, kept_under, *account, now).await?;
-        unwritten.means = Means::Token(token);
+        let begin = Instant::now();
+        let token = mint::token(thread, settings, kept_under, *account, now).await;
+        settle.timeline.wait += begin.elapsed();
+        unwritten.means = Means::Token(token?);
     }
     let slug = unwritten.resolved.entry.provider.slug();
     let total = settings.clocks.total;

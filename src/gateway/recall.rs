@@ -319,7 +319,18 @@ pub(super) async fn give(
     let length = answer.length() as u64;
     settle.record.status = 200;
     settle.record.response_bytes = length;
-    settle.log_answer(content_type(&answer.lines));
+    let line = |name| line(&answer.lines, name);
+    settle.log_answer(
+        line(b"content-type:"),
+        line(b"content-encoding:"),
+        Some(length),
+    );
+    if let Some(kept) = settle.kept_answer() {
+        match &answer.pieces[..] {
+            [whole] => kept.share(whole.clone()),
+            pieces => pieces.iter().for_each(|piece| kept.copy(piece)),
+        }
+    }
     let mut head = Vec::with_capacity(512 + answer.lines.len());
     write::status_line(&mut head, 200, "OK");
     head.extend_from_slice(&answer.lines);
@@ -359,13 +370,12 @@ pub(super) async fn give(
     if keep { After::Keep } else { After::Close }
 }
 
-/// The content type among stored lines.
-fn content_type(lines: &[u8]) -> Option<&[u8]> {
-    const NAME: &[u8] = b"content-type:";
+/// The value behind `name`, with its colon, among stored lines.
+fn line<'l>(lines: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
     let mut lines = lines.split(|byte| *byte == b'\n');
     lines.find_map(|line| {
-        let (name, value) = line.split_at_checked(NAME.len())?;
-        name.eq_ignore_ascii_case(NAME).then(|| value.trim_ascii())
+        let (start, value) = line.split_at_checked(name.len())?;
+        start.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
     })
 }
 
@@ -689,6 +699,7 @@ mod tests {
             assert_eq!(kind(content_type.as_bytes()), expected, "{content_type}");
         }
         let lines = b"x: 1\r\nContent-Type: text/plain; charset=utf-8\r\ny: 2\r\n";
+        let content_type = |lines| line(lines, b"content-type:");
         assert_eq!(content_type(lines), Some(&b"text/plain; charset=utf-8"[..]));
         assert_eq!(content_type(b"x: content-type: a\r\n"), None);
     }

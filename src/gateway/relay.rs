@@ -6,6 +6,7 @@ use super::Thread;
 use super::attempt::{Answer, Outgoing};
 use super::recall;
 use super::settle::Settle;
+use super::taps::Taps;
 use crate::http::{RequestHead, ResponseFraming, Version, write};
 use crate::limits::COALESCED_WRITE;
 use crate::meter::Meter;
@@ -74,21 +75,23 @@ impl Relaying {
             );
         let keep = request.keep_alive() && sent && !ends_by_close && !thread.draining.get();
         settle.record.status = head.status();
-        settle.log_answer(head.header("content-type"));
-        let body = match head.framing() {
-            ResponseFraming::Length(length) => length.min(COALESCED_WRITE as u64) as usize,
-            _ => 0,
+        let (content_type, coding) = (head.header("content-type"), head.header("content-encoding"));
+        let length = match head.framing() {
+            ResponseFraming::Length(length) => Some(length),
+            _ => None,
         };
+        settle.log_answer(content_type, coding, length);
+        let body = length.map_or(0, |length| length.min(COALESCED_WRITE as u64) as usize);
         recall::begin(&head, settle);
         let mut out = Vec::with_capacity(head.bytes().len() + 256 + body);
         write_head(&mut out, &head, request, framing, keep);
         settle.write_headers(&mut out);
         out.extend_from_slice(b"\r\n");
         let meter = outgoing.metered.then(|| {
-            let meter = Meter::new(head.header("content-type"), head.header("content-encoding"));
-            match head.framing() {
-                ResponseFraming::Length(length) => meter.of_length(length),
-                _ => meter,
+            let meter = Meter::new(content_type, coding);
+            match length {
+                Some(length) => meter.of_length(length),
+                None => meter,
             }
         });
         Box::new(Self {
@@ -118,17 +121,10 @@ pub(super) async fn relay(
     };
     let head = std::mem::take(&mut relaying.head);
     let framing = relaying.framing;
-    let (upstream, meter) = (&mut relaying.upstream, &mut relaying.meter);
-    let mut received = 0;
-    let mut storing = settle.storing.as_deref_mut();
+    let (upstream, meter) = (&mut relaying.upstream, relaying.meter.as_mut());
+    let mut taps = Taps::new(&mut settle.record, meter, settle.storing.as_deref_mut());
     let relayed = pump::relay(upstream, client, head, framing, clocks, |run| {
-        received += run.len() as u64;
-        if let Some(meter) = meter {
-            meter.feed(run);
-        }
-        if let Some(storing) = &mut storing {
-            storing.feed(run);
-        }
+        taps.feed(run);
     })
     .await;
     let Relaying {
@@ -143,7 +139,6 @@ pub(super) async fn relay(
     if let Some(meter) = meter {
         settle.note_metered(meter);
     }
-    settle.record.response_bytes += received;
     settle.timeline.relayed = relayed.first;
     settle.record.end = match &relayed.end {
         RelayEnd::Complete => End::Complete,

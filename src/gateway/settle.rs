@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use quanta::Instant;
 
 use super::credential::Paying;
@@ -11,12 +12,15 @@ use super::error::GatewayError;
 use super::recall::Storing;
 use super::{Thread, metadata};
 use crate::config::ErrorStatus;
+use crate::dialect::named::ModelSearch;
 use crate::http::{Method, RequestHead, write};
 use crate::limits::{EVENT_ID_MAX, LOGGED_HEADER_MAX, LOGGED_PATH_MAX};
 use crate::meter::cost::{CustomCost, Extras, Money};
 use crate::meter::{Meter, Metered, Usage};
-use crate::record::{Decision, End, Id, Input, Logged, PaidBy, Record, Timeline, Try, bump};
-use crate::snapshot::LogSettings;
+use crate::record::{
+    Captured, CapturedBody, Decision, End, Id, Input, Logged, PaidBy, Record, Timeline, Try, bump,
+};
+use crate::snapshot::{Gateway, LogSettings};
 
 /// Writes the record of one request when it is dropped.
 pub(super) struct Settle<'a> {
@@ -34,6 +38,10 @@ pub(super) struct Settle<'a> {
     silent: bool,
     /// Stores the answer, where that is asked for.
     pub storing: Option<Box<Storing>>,
+    /// Finds the model that the body names, where the path names none (resolutions 15).
+    search: Option<ModelSearch>,
+    /// Whether the answer's head tells where the time went (resolutions 22).
+    server_timing: bool,
     /// The request's id, which is that of its first step.
     request_id: Id,
     /// When the request began, whichever step it is at.
@@ -51,15 +59,15 @@ struct Kept {
 }
 
 impl<'a> Settle<'a> {
-    /// Begins with the request's head.
+    /// Begins with the request's head, which came at `came`.
     #[inline]
-    pub fn begin(thread: &'a Thread, head: &RequestHead, client: IpAddr) -> Self {
+    pub fn begin(thread: &'a Thread, head: &RequestHead, client: IpAddr, came: Instant) -> Self {
         let event_id = head
             .header("cf-aig-event-id")
             .filter(|value| !value.is_empty() && value.len() <= EVENT_ID_MAX)
             .map(Box::from);
         let path = logged_path(head.path());
-        let mut settle = Self::new(thread, client, method(head), path, event_id);
+        let mut settle = Self::new(thread, client, came, method(head), path, event_id);
         if let Some(named) = head.header("cf-aig-custom-cost") {
             settle.custom_cost = CustomCost::read(named);
         }
@@ -68,18 +76,20 @@ impl<'a> Settle<'a> {
 
     /// Begins with a head that cannot be read.
     pub fn begin_unread(thread: &'a Thread, client: IpAddr) -> Self {
-        Self::new(thread, client, Cow::Borrowed("-"), "-".into(), None)
+        let (now, none) = (Instant::now(), Cow::Borrowed("-"));
+        Self::new(thread, client, now, none, "-".into(), None)
     }
 
     #[inline]
     fn new(
         thread: &'a Thread,
         client: IpAddr,
+        came: Instant,
         method: Cow<'static, str>,
         path: Box<str>,
         event_id: Option<Box<[u8]>>,
     ) -> Self {
-        let timeline = Timeline::begin();
+        let timeline = Timeline::begin(came);
         let id = thread.ids.borrow_mut().next(timeline.began);
         bump(&thread.counters.running, 1);
         Self {
@@ -93,6 +103,8 @@ impl<'a> Settle<'a> {
             event_id,
             custom_cost: None,
             unified: false,
+            search: None,
+            server_timing: false,
             silent: false,
             storing: None,
             request_id: id,
@@ -127,6 +139,8 @@ impl<'a> Settle<'a> {
             event_id: None,
             custom_cost: handed.custom_cost,
             unified: false,
+            search: None,
+            server_timing: false,
             silent: false,
             storing: None,
             request_id: id,
@@ -146,13 +160,12 @@ impl<'a> Settle<'a> {
         Self {
             thread: self.thread,
             record: ManuallyDrop::new(record),
-            timeline: Timeline {
-                began: self.timeline.began,
-                ..Timeline::begin()
-            },
+            timeline: Timeline::begin(self.timeline.began),
             event_id: None,
             custom_cost: self.custom_cost.clone(),
             unified: self.unified,
+            search: None,
+            server_timing: false,
             silent: true,
             storing: None,
             request_id: self.request_id,
@@ -193,7 +206,7 @@ impl<'a> Settle<'a> {
     /// Closes the record of a step that failed and begins that of the next one. `answered`: there is an answer that may still
     /// go down.
     pub fn next_step(&mut self, answered: bool) {
-        let timeline = Timeline::begin();
+        let timeline = Timeline::begin(Instant::now());
         let id = self.thread.ids.borrow_mut().next(timeline.began);
         let before = &mut *self.record;
         let next = Record {
@@ -210,7 +223,7 @@ impl<'a> Settle<'a> {
             unified: std::mem::take(&mut self.unified),
             since: timeline.began,
         };
-        (self.custom_cost, self.storing) = (None, None);
+        (self.custom_cost, self.storing, self.search) = (None, None, None);
         let superseded = match answered {
             true => self.kept.replace(Box::new(kept)).map(|kept| *kept),
             false => Some(kept),
@@ -266,8 +279,16 @@ impl<'a> Settle<'a> {
         self.custom_cost = head.header("cf-aig-custom-cost").and_then(CustomCost::read);
     }
 
-    /// Decides whether a log entry is written (data plane 2.1, resolutions 28), and notes what it takes from the head.
-    pub fn log(&mut self, head: &RequestHead, settings: &LogSettings) {
+    /// Takes what the gateway says about log entries and answers' heads, and the request about itself.
+    pub fn note_gateway(&mut self, head: &RequestHead, gateway: &Gateway) {
+        let timing = switch(head, "cf-aig-server-timing");
+        self.server_timing = timing.unwrap_or(gateway.server_timing);
+        self.log(head, &gateway.logs);
+    }
+
+    /// Decides whether a log entry is written, and whether with bodies (data plane 2.1, resolutions 28), and notes what it takes
+    /// from the head.
+    fn log(&mut self, head: &RequestHead, settings: &LogSettings) {
         if !switch(head, "cf-aig-collect-log").unwrap_or(settings.collect) {
             return;
         }
@@ -276,13 +297,16 @@ impl<'a> Settle<'a> {
         let of_request = self.request_id.text();
         let of_request = Some(&of_request[..]).filter(|_| self.record.step > 0);
         let event_id = self.event_id.as_deref().or(of_request);
+        let with_payload = switch(head, "cf-aig-collect-log-payload");
         self.record.log = Some(Box::new(Logged {
             event_id: event_id.map(|id| String::from_utf8_lossy(id).into()),
             metadata: head.header("cf-aig-metadata").and_then(metadata::read),
             user_agent: text("user-agent"),
             request_content_type: text("content-type"),
             custom_cost: self.custom_cost.is_some(),
-            with_payload: switch(head, "cf-aig-collect-log-payload").unwrap_or(true),
+            captured: with_payload
+                .unwrap_or(settings.payload)
+                .then(|| captured(head)),
             ..Logged::default()
         }));
     }
@@ -325,10 +349,58 @@ impl<'a> Settle<'a> {
         }
     }
 
-    /// Notes for the log what the answer is.
-    pub fn log_answer(&mut self, content_type: Option<&[u8]>) {
-        if let Some(log) = &mut self.record.log {
-            log.response_content_type = content_type.and_then(logged_header);
+    /// Notes for the log what the answer is: its type, its content coding, and its length where that is known.
+    pub fn log_answer(
+        &mut self,
+        content_type: Option<&[u8]>,
+        coding: Option<&[u8]>,
+        length: Option<u64>,
+    ) {
+        let Some(log) = &mut self.record.log else {
+            return;
+        };
+        log.response_content_type = content_type.and_then(logged_header);
+        if let Some(captured) = &mut log.captured {
+            captured.response.describe(content_type, coding);
+            if let Some(length) = length {
+                captured.response.expect(length);
+            }
+        }
+    }
+
+    /// Has the body searched for the model, which nothing else names.
+    pub fn search_model(&mut self) {
+        self.search = Some(ModelSearch::default());
+    }
+
+    /// Notes what came of the request's body.
+    #[inline]
+    pub fn note_request(&mut self, run: &[u8]) {
+        self.record.request_bytes += run.len() as u64;
+        if let Some(search) = &mut self.search
+            && let Some(found) = search.feed(run)
+        {
+            self.record.model = found;
+            self.search = None;
+        }
+    }
+
+    /// The request's body in the log entry, where it is to be kept.
+    pub fn kept_request(&mut self) -> Option<&mut CapturedBody> {
+        let captured = self.record.log.as_mut()?.captured.as_mut()?;
+        Some(&mut captured.request).filter(|body| body.is_wanted())
+    }
+
+    /// The answer's body there.
+    pub fn kept_answer(&mut self) -> Option<&mut CapturedBody> {
+        let captured = self.record.log.as_mut()?.captured.as_mut()?;
+        Some(&mut captured.response).filter(|body| body.is_wanted())
+    }
+
+    /// Keeps for the log an answer that is in memory as a whole.
+    pub fn keep_answer(&mut self, body: &Bytes) {
+        if let Some(kept) = self.kept_answer() {
+            kept.share(body.clone());
         }
     }
 
@@ -359,6 +431,35 @@ impl<'a> Settle<'a> {
         if self.unified {
             self.write_choice(out);
         }
+        if self.server_timing {
+            self.write_timing(out);
+        }
+    }
+
+    /// Where the time went up to here (W3C Server Timing), in milliseconds.
+    #[cold]
+    fn write_timing(&self, out: &mut Vec<u8>) {
+        let times = self.timeline.timings(Instant::now());
+        out.extend_from_slice(b"server-timing: ");
+        for (index, (name, time)) in [
+            ("own", times.own()),
+            ("parse", times.parse),
+            ("wait", times.wait),
+            ("queue", times.queue),
+            ("dns", times.dns),
+            ("tcp", times.tcp),
+            ("tls", times.tls),
+            ("upload", times.upload),
+            ("upstream", times.upstream),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let comma = if index == 0 { "" } else { ", " };
+            let milliseconds = time.as_nanos() as f64 / 1e6;
+            out.extend_from_slice(format!("{comma}{name};dur={milliseconds:.3}").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Where the body's model led, and what was changed on the way (data plane 2.2).
@@ -463,6 +564,14 @@ pub(super) struct Handed {
     record: Box<Record>,
     timeline: Timeline,
     custom_cost: Option<CustomCost>,
+}
+
+/// Bodies of a request, of which nothing came yet.
+fn captured(head: &RequestHead) -> Captured {
+    let mut captured = Captured::default();
+    let (content_type, coding) = (head.header("content-type"), head.header("content-encoding"));
+    captured.request.describe(content_type, coding);
+    captured
 }
 
 /// A header that is `true` or `false`; anything else counts as absent.

@@ -132,7 +132,10 @@ pub(super) async fn run(
             Ok(Begun::Failed(reply)) => {
                 settle.record.status = reply.status;
                 failed(settle);
-                settle.log_answer(Some(&reply.content_type));
+                settle.log_answer(Some(&reply.content_type), None, None);
+                if settle.kept_answer().is_some() {
+                    settle.keep_answer(&Bytes::copy_from_slice(&reply.body));
+                }
                 (outcome, answered) = (Outcome::Failed(reply.status.max(400)), true);
                 last = Some(reply);
             }
@@ -180,7 +183,10 @@ async fn go(
     let snapshot = thread.shared.snapshot.load_full();
     let identity = asker.identity.at_step(head, &snapshot.tokens);
     let gateway = asker.gateway.clone();
-    settle.log(head, &gateway.logs);
+    settle.note_gateway(head, &gateway);
+    if let Some(kept) = settle.kept_request() {
+        kept.share(step.body.clone());
+    }
     settle.log_client(asker.head);
     let given = Given {
         body: Some(step.body.clone()),

@@ -54,7 +54,7 @@ impl Translating {
         let chunked = request.version() != Version::Http10;
         let keep = request.keep_alive() && answer.sent && chunked && !thread.draining.get();
         settle.record.status = 200;
-        settle.log_answer(Some(CONTENT_TYPE));
+        settle.log_answer(Some(CONTENT_TYPE), None, None);
         recall::begin_changed(CONTENT_TYPE, settle);
         let mut head = Vec::with_capacity(512 + more.len());
         write::status_line(&mut head, 200, "");
@@ -152,6 +152,9 @@ pub(super) async fn translate(
         frame(&fresh, translating.chunked, last, &mut buffer);
         if let Some(storing) = &mut settle.storing {
             storing.feed(&fresh);
+        }
+        if let Some(kept) = settle.kept_answer() {
+            kept.copy(&fresh);
         }
         fresh.clear();
         if head.is_some() || !buffer.is_empty() {

@@ -285,8 +285,12 @@ impl Tries {
         let go_on = sleep(thread, caller, pause).await?;
         let connect = settle.timeline.connect;
         let elsewhere = self.began.elapsed();
-        settle.timeline.earlier += elsewhere.saturating_sub(connect - self.connect);
-        (settle.timeline.sent, settle.timeline.answered) = (None, None);
+        settle.timeline.wait += elsewhere.saturating_sub(connect - self.connect);
+        (
+            settle.timeline.sent,
+            settle.timeline.uploaded,
+            settle.timeline.answered,
+        ) = (None, None, None);
         (self.began, self.connect) = (Instant::now(), connect);
         Ok(go_on)
     }

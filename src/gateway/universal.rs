@@ -52,7 +52,7 @@ pub(super) fn admit(
     match head.method() {
         Method::Post => {
             // What is refused before this would let anybody fill the log.
-            settle.log(head, &gateway.logs);
+            settle.note_gateway(head, &gateway);
             if let Err(error) = admit::admit(thread, &gateway, settle) {
                 // Nobody has asked for a provider yet, and an entry has to name one.
                 settle.record.provider = Some(UNIVERSAL.into());

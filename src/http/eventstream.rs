@@ -22,6 +22,23 @@ impl<'a> Message<'a> {
             .filter(|header| header.kind == STRING)
             .map(|header| header.value)
     }
+
+    /// Bytes of it on the wire.
+    pub fn wire_length(&self) -> usize {
+        OVERHEAD + self.headers.len() + self.payload.len()
+    }
+
+    /// Appends the message with another payload, on the wire.
+    pub fn write_with(&self, payload: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        let total = (OVERHEAD + self.headers.len() + payload.len()) as u32;
+        out.extend_from_slice(&total.to_be_bytes());
+        out.extend_from_slice(&(self.headers.len() as u32).to_be_bytes());
+        out.extend_from_slice(&crc32fast::hash(&out[start..]).to_be_bytes());
+        out.extend_from_slice(self.headers);
+        out.extend_from_slice(payload);
+        out.extend_from_slice(&crc32fast::hash(&out[start..]).to_be_bytes());
+    }
 }
 
 /// Why a stream cannot be read any further.

@@ -225,6 +225,7 @@ pub(super) const SETTINGS: &[Field] = &[
     optional("cache_streams", Kind::Boolean),
     optional("cache_ttl_header_opts_in", Kind::Boolean),
     optional("coalesce", Kind::Boolean),
+    optional("collect_log_payload", Kind::Boolean),
     optional("hedge_after_ms", Kind::Integer(0, 600_000)),
     optional("hedge_budget_percent", Kind::Integer(0, 100)),
     optional("log_redaction", Kind::Boolean),
@@ -266,6 +267,7 @@ fn default_of(name: &str) -> Value {
         | "cache_streams"
         | "cache_ttl_header_opts_in"
         | "collect_logs"
+        | "collect_log_payload"
         | "log_redaction"
         | "cache_invalidate_on_update" => json!(true),
         "cache_ttl"

@@ -11,8 +11,8 @@ use super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required, required_
 use crate::access::Permission as P;
 use crate::record::Id;
 use crate::telemetry::logs::{
-    Condition, Edit, Extremes, FilterError, Found, Key, Log, Logs, Operator, Order, OrderBy, Query,
-    Value as FilterValue, Which, between, bound, condition, flag,
+    Condition, Edit, Extremes, FilterError, Form, Found, Key, Log, Logs, Operator, Order, OrderBy,
+    Query, Value as FilterValue, Which, between, bound, condition, flag,
 };
 
 const PATH: &str = "/accounts/{account_id}/ai-gateway/gateways/{gateway_id}/logs";
@@ -166,9 +166,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/accounts/{account_id}/ai-gateway/gateways/{gateway_id}/logs/{id}/response",
         name: "logs.response",
-        about: "Read the body of a logged answer",
+        about: "Read the body of a logged answer: one that came in events as the answer they make, or with form=raw as it came",
         needs: READ_BODIES,
-        query: &[],
+        query: &[optional("form", Kind::Choice(&["final", "raw"]))],
         body: Body::None,
         answers: Answers::Stored,
         run: response,
@@ -205,8 +205,9 @@ pub struct Later {
 pub(super) enum Ask {
     /// A page: its number and its size.
     Find(Query, i64, i64),
-    Get(String, Id),
-    Body(String, Id, Which),
+    /// Of an entry, and whether keys are taken out of what is put together of it.
+    Get(String, Id, bool),
+    Body(String, Id, Which, Form),
     Edit(String, Id, Edit),
     Delete(Query),
     /// All that a deleted gateway has; the answer is that of its deletion.
@@ -254,12 +255,15 @@ pub(super) async fn answer(
             let found = logs.find(query).await?;
             Ok(Answer::Raw(show_page(&found, page, per_page)))
         }
-        Ask::Get(gateway, id) => {
-            let found = logs.get(gateway, id).await?.ok_or_else(not_found)?;
+        Ask::Get(gateway, id, redacts) => {
+            let found = logs
+                .get(gateway, id, redacts)
+                .await?
+                .ok_or_else(not_found)?;
             Ok(Answer::Result(show_one(&found)))
         }
-        Ask::Body(gateway, id, which) => {
-            let body = logs.body(gateway, id, which).await?;
+        Ask::Body(gateway, id, which, form) => {
+            let body = logs.body(gateway, id, which, form).await?;
             let body = body.ok_or_else(|| Problem::not_found("body of the log entry"))?;
             let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(&body.bytes).is_ok();
             let content_type = match body.content_type {
@@ -407,18 +411,24 @@ fn one(call: &Call<'_>) -> Result<(String, Id), Problem> {
 }
 
 fn get(call: &mut Call<'_>) -> Result<Answer, Problem> {
+    let redacts = gateways::existing(call)?.is_on("log_redaction");
     let (gateway, id) = one(call)?;
-    Ask::Get(gateway, id).later()
+    Ask::Get(gateway, id, redacts).later()
 }
 
 fn request(call: &mut Call<'_>) -> Result<Answer, Problem> {
     let (gateway, id) = one(call)?;
-    Ask::Body(gateway, id, Which::Request).later()
+    Ask::Body(gateway, id, Which::Request, Form::Raw).later()
 }
 
 fn response(call: &mut Call<'_>) -> Result<Answer, Problem> {
+    let redacts = gateways::existing(call)?.is_on("log_redaction");
     let (gateway, id) = one(call)?;
-    Ask::Body(gateway, id, Which::Response).later()
+    let form = match call.text("form") {
+        Some("raw") => Form::Raw,
+        _ => Form::Final { redacts },
+    };
+    Ask::Body(gateway, id, Which::Response, form).later()
 }
 
 fn store(_: &mut Call<'_>) -> Result<Answer, Problem> {
@@ -516,11 +526,15 @@ fn show(log: &Log) -> Value {
     let [
         total,
         own_request,
+        parse,
+        wait,
         connect,
+        queue,
         dns,
         tcp,
         tls,
         upstream,
+        upload,
         own_response,
         stream,
     ] = details.timings;
@@ -579,8 +593,9 @@ fn show(log: &Log) -> Value {
         "attempts": attempts(log),
         "timings": {"total": log.duration, "latency": total.saturating_sub(stream) / 1000},
         "timings_us": {
-            "total": total, "own": own_request + own_response, "own_request": own_request, "connect": connect, "dns": dns, "tcp": tcp,
-            "tls": tls, "upstream": upstream, "own_response": own_response, "stream": stream,
+            "total": total, "own": own_request + own_response, "own_request": own_request, "parse": parse, "wait": wait,
+            "connect": connect, "queue": queue, "dns": dns, "tcp": tcp, "tls": tls, "upload": upload, "upstream": upstream,
+            "own_response": own_response, "stream": stream,
         },
         "method": details.method,
         "client": details.client,
@@ -630,6 +645,7 @@ fn show_store(logs: &Logs) -> Value {
         "over_quota": of(&stats.over_quota),
         "ownerless": of(&stats.ownerless),
         "bodies_dropped": of(&stats.bodies_dropped),
+        "bodies_too_large": of(&stats.bodies_too_large),
         "expired": of(&stats.expired),
         "failures": of(&stats.failures),
         "last_failure": if failure.is_empty() { Value::Null } else { Value::from(failure) },

@@ -289,6 +289,7 @@ fn gateway(
         prefer_stored_keys: row.is_on("prefer_stored_keys"),
         logs: LogSettings {
             collect: row.is_on("collect_logs"),
+            payload: row.is_on("collect_log_payload"),
             most: row.effective("log_management").as_u64().unwrap_or(u64::MAX),
             stops: row.effective("log_management_strategy") == "STOP_INSERTING",
             redacts: row.is_on("log_redaction"),
@@ -296,6 +297,7 @@ fn gateway(
         rate: rate(row),
         cache: cache(row, database)?,
         retries: retries(row),
+        server_timing: row.is_on("server_timing"),
         keys: stored_keys(&row.id, database)?.into(),
         routes: routes(&row.id, database, before)?,
     })
@@ -570,6 +572,7 @@ fn settings(config: &Config) -> Result<Settings, TlsError> {
                 rate: None,
                 cache: CacheSettings::default(),
                 retries: RetrySettings::default(),
+                server_timing: false,
                 keys: Box::default(),
                 routes: Map::default(),
             })

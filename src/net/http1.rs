@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quanta::Instant;
 use smallvec::SmallVec;
 
 use super::deadlines::OnExpiry;
@@ -74,6 +75,7 @@ pub struct Connection {
     relay_read: usize,
     informational: usize,
     reusable: bool,
+    head_came: Instant,
 }
 
 enum Body {
@@ -98,6 +100,7 @@ impl Connection {
             relay_read: RELAY_READ_MIN,
             informational: 0,
             reusable: true,
+            head_came: Instant::now(),
         }
     }
 
@@ -131,6 +134,7 @@ impl Connection {
         let mut clock = Clock::Off;
         loop {
             if !self.buffer.is_empty() {
+                self.head_came = Instant::now();
                 match RequestHead::take(&mut self.buffer, &mut self.scanned, &self.head_limits) {
                     Ok(Some(head)) => {
                         self.transport.disarm_deadline();
@@ -162,6 +166,11 @@ impl Connection {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// When the last byte of the current request's head had come, before it was read.
+    pub fn head_came(&self) -> Instant {
+        self.head_came
     }
 
     /// The final answer's head; informational answers before it are skipped (RFC 9110 section 15.2).

@@ -1,5 +1,6 @@
 //! What a finished request leaves behind: data only. The data thread fills it, the writer thread prints it.
 
+mod captured;
 mod trail;
 
 use std::borrow::Cow;
@@ -9,17 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use quanta::Instant;
 
+pub use captured::{Captured, CapturedBody, Loss, is_text};
 pub use trail::{Decision, Input, Trail};
 
-use crate::limits::{CAPTURED_BYTES_MAX, CAPTURED_PIECES_MAX};
 use crate::meter::Usage;
 use crate::meter::cost::Money;
 
 /// One request, as logged.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Record {
     /// The request's id: `cf-aig-request-id`.
     pub id: Id,
@@ -129,7 +129,7 @@ pub struct Saved {
 }
 
 /// What only a log entry tells of a request.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Logged {
     /// The trace id that the client sent; else the record's own id stands for it.
     pub event_id: Option<Box<str>>,
@@ -147,11 +147,9 @@ pub struct Logged {
     pub tries: Vec<Try>,
     /// Whether the caller named the price.
     pub custom_cost: bool,
-    /// Whether bodies may be stored with it.
-    pub with_payload: bool,
     /// Which rules ran, and what they decided.
     pub trail: Trail,
-    /// The bodies, where they were kept.
+    /// The bodies, where they are to be stored with it.
     pub captured: Option<Captured>,
 }
 
@@ -182,63 +180,6 @@ pub enum PaidBy {
     /// Nobody's.
     #[default]
     Nobody,
-}
-
-/// The bodies of a request and of its answer, as far as they were kept for the log.
-#[derive(Debug, Clone, Default)]
-pub struct Captured {
-    /// As the client sent it.
-    pub request: CapturedBody,
-    /// As the client got it.
-    pub response: CapturedBody,
-}
-
-impl Captured {
-    /// Bytes held in memory.
-    pub fn held(&self) -> usize {
-        self.request.held + self.response.held
-    }
-}
-
-/// One body, copied or shared piece by piece up to a bound.
-#[derive(Debug, Clone, Default)]
-pub struct CapturedBody {
-    pieces: Vec<Bytes>,
-    held: usize,
-    overflowed: bool,
-}
-
-impl CapturedBody {
-    /// Keeps the next piece. A body that grows beyond the bound is let go: a part of it would be taken for all of it.
-    pub fn push(&mut self, piece: Bytes) {
-        if self.overflowed || piece.is_empty() {
-            return;
-        }
-        self.held += piece.len();
-        if self.held > CAPTURED_BYTES_MAX || self.pieces.len() >= CAPTURED_PIECES_MAX {
-            *self = Self {
-                overflowed: true,
-                ..Self::default()
-            };
-            return;
-        }
-        self.pieces.push(piece);
-    }
-
-    /// The pieces in their order; none where the body was empty or is not kept.
-    pub fn pieces(&self) -> &[Bytes] {
-        &self.pieces
-    }
-
-    /// Bytes held in memory.
-    pub fn held(&self) -> usize {
-        self.held
-    }
-
-    /// Whether the body was larger than what is kept of one.
-    pub fn overflowed(&self) -> bool {
-        self.overflowed
-    }
 }
 
 /// Tells a token from others without its value.
@@ -295,20 +236,29 @@ impl End {
 /// Where a request's time went; the parts add up to `total` (resolutions 21).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// From the whole head to the last byte.
+    /// From the last byte of the request's head to the last byte of the answer.
     pub total: Duration,
     /// The gateway's work before the first byte went up.
     pub own_request: Duration,
+    /// Of `own_request`: reading the head.
+    pub parse: Duration,
+    /// Waits before the first byte went down that neither the gateway nor a new connection caused: for a body that is needed
+    /// whole, for the token that pays, for tries and for other steps that came to nothing.
+    pub wait: Duration,
     /// Waiting for a free connection, DNS, TCP, TLS.
     pub connect: Duration,
+    /// Of `connect`: until an origin at its bound had one to give.
+    pub queue: Duration,
     /// Of `connect`: name resolution.
     pub dns: Duration,
     /// Of `connect`: TCP, and the proxy's agreement.
     pub tcp: Duration,
     /// Of `connect`: the TLS handshake.
     pub tls: Duration,
-    /// From the first byte sent up to the first byte of the answer: the provider's. With tries that failed before.
+    /// From the first byte sent up to the first byte of the answer: the provider's.
     pub upstream: Duration,
+    /// Of `upstream`: until the last byte of the request was sent.
+    pub upload: Duration,
     /// From the first byte of the answer to the first byte sent down: the gateway's.
     pub own_response: Duration,
     /// From the first byte sent down to the last.
@@ -325,14 +275,18 @@ impl Timings {
 /// The moments of a request, from which [`Timings`] are made. Later moments are missing where it ended early.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeline {
-    /// The head was whole.
+    /// The head had come.
     pub began: Instant,
-    /// Spent on tries that failed and on the pauses behind them, before `sent`.
-    pub earlier: Duration,
     /// Spent on other steps, after `answered`.
     pub aside: Duration,
+    /// Reading it.
+    pub parse: Duration,
+    /// See [`Timings::wait`].
+    pub wait: Duration,
     /// Spent waiting for a connection, before `sent`.
     pub connect: Duration,
+    /// Parts of `connect`.
+    pub queue: Duration,
     /// Parts of `connect`.
     pub dns: Duration,
     /// Parts of `connect`.
@@ -341,6 +295,8 @@ pub struct Timeline {
     pub tls: Duration,
     /// The first bytes were written upstream.
     pub sent: Option<Instant>,
+    /// The last bytes of the request were.
+    pub uploaded: Option<Instant>,
     /// The first byte of the answer came.
     pub answered: Option<Instant>,
     /// The first bytes were written to the client.
@@ -348,17 +304,20 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Begins now.
-    pub fn begin() -> Self {
+    /// Begins with a head that came at `began` and is read now.
+    pub fn begin(began: Instant) -> Self {
         Self {
-            began: Instant::now(),
-            earlier: Duration::ZERO,
             aside: Duration::ZERO,
+            began,
+            parse: began.elapsed(),
+            wait: Duration::ZERO,
             connect: Duration::ZERO,
+            queue: Duration::ZERO,
             dns: Duration::ZERO,
             tcp: Duration::ZERO,
             tls: Duration::ZERO,
             sent: None,
+            uploaded: None,
             answered: None,
             relayed: None,
         }
@@ -367,7 +326,9 @@ impl Timeline {
     /// Adds the moments of a call that was made beside others for the same request: it went up when the first of them did, and was
     /// answered when the last of them was.
     pub fn add(&mut self, other: &Self) {
+        self.wait = self.wait.max(other.wait);
         self.connect = self.connect.max(other.connect);
+        self.queue = self.queue.max(other.queue);
         self.dns = self.dns.max(other.dns);
         self.tcp = self.tcp.max(other.tcp);
         self.tls = self.tls.max(other.tls);
@@ -375,7 +336,16 @@ impl Timeline {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
+        self.uploaded = self.uploaded.max(other.uploaded);
         self.answered = self.answered.max(other.answered);
+    }
+
+    /// What was sent up came to nothing, and is sent again.
+    pub fn begin_again(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            self.wait += sent.elapsed();
+        }
+        (self.uploaded, self.answered) = (None, None);
     }
 
     /// The parts up to `end`. What comes before the first missing moment is the gateway's.
@@ -384,19 +354,24 @@ impl Timeline {
         let answered = self.answered.unwrap_or(end).max(sent);
         let relayed = self.relayed.unwrap_or(end).max(answered);
         let before = sent.saturating_duration_since(self.began);
-        let earlier = self.earlier.min(before);
-        let before = before - earlier;
         let connect = self.connect.min(before);
         let own_response = relayed.saturating_duration_since(answered);
         let aside = self.aside.min(own_response);
+        let wait = self.wait.min(before - connect);
+        let upstream = answered.saturating_duration_since(sent);
+        let uploaded = self.uploaded.unwrap_or(answered);
         Timings {
             total: end.saturating_duration_since(self.began),
-            own_request: before - connect,
+            own_request: before - connect - wait,
+            parse: self.parse,
+            wait: wait + aside,
             connect,
+            queue: self.queue,
             dns: self.dns,
             tcp: self.tcp,
             tls: self.tls,
-            upstream: answered.saturating_duration_since(sent) + earlier + aside,
+            upstream,
+            upload: uploaded.saturating_duration_since(sent).min(upstream),
             own_response: own_response - aside,
             stream: end.saturating_duration_since(relayed),
         }
@@ -725,56 +700,51 @@ mod tests {
     }
 
     #[test]
-    fn a_body_beyond_the_bound_is_let_go_as_a_whole() {
-        let mut body = CapturedBody::default();
-        body.push(Bytes::from_static(b"one "));
-        body.push(Bytes::new());
-        body.push(Bytes::from_static(b"two"));
-        assert_eq!(
-            (body.pieces().concat(), body.held()),
-            (b"one two".to_vec(), 7)
-        );
-        body.push(Bytes::from(vec![0; CAPTURED_BYTES_MAX - 7]));
-        assert!(!body.overflowed());
-        body.push(Bytes::from_static(b"x"));
-        body.push(Bytes::from_static(b"y"));
-        assert!(body.overflowed() && body.pieces().is_empty() && body.held() == 0);
-    }
-
-    #[test]
     fn the_parts_add_up_to_the_total() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let mut line = Timeline {
             began,
+            wait: Duration::from_millis(10),
             connect: Duration::from_millis(3),
-            sent: Some(at(5)),
-            answered: Some(at(50)),
-            relayed: Some(at(51)),
-            ..Timeline::begin()
+            sent: Some(at(15)),
+            uploaded: Some(at(20)),
+            answered: Some(at(60)),
+            relayed: Some(at(61)),
+            ..Timeline::begin(began)
         };
-        line.began = began;
+        let sum = |timings: &Timings| {
+            let others = timings.wait + timings.connect + timings.upstream + timings.stream;
+            timings.own() + others
+        };
         let timings = line.timings(at(90));
-        let sum = timings.own() + timings.connect + timings.upstream + timings.stream;
-        assert_eq!(sum, timings.total);
+        assert_eq!(sum(&timings), timings.total);
         assert_eq!(timings.own(), Duration::from_millis(3));
+        assert_eq!(timings.upload, Duration::from_millis(5));
         let again = Timeline {
-            earlier: Duration::from_millis(1),
             aside: Duration::from_millis(1),
             ..line
         };
         let timings = again.timings(at(90));
-        let sum = timings.own() + timings.connect + timings.upstream + timings.stream;
-        assert_eq!(sum, timings.total);
-        assert_eq!(timings.own(), Duration::from_millis(1));
+        assert_eq!(sum(&timings), timings.total);
+        assert_eq!(timings.own(), Duration::from_millis(2));
         let early = Timeline {
             sent: None,
             answered: None,
             relayed: None,
             ..line
         };
-        let timings = early.timings(at(10));
-        assert_eq!(timings.own() + timings.connect, timings.total);
+        let timings = early.timings(at(14));
+        assert_eq!(sum(&timings), timings.total);
+        assert_eq!(timings.own(), Duration::from_millis(1));
+        // A try that failed was waited for; the next one begins anew.
+        line.sent = Some(began - Duration::from_millis(50));
+        line.begin_again();
+        assert!(line.wait >= Duration::from_millis(60));
+        assert_eq!(
+            (line.sent, line.uploaded, line.answered),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Gateway {
     pub cache: CacheSettings,
     /// How often a provider is tried.
     pub retries: RetrySettings,
+    /// Whether answers tell where the time went, where the request does not say (`server_timing`).
+    pub server_timing: bool,
     /// Its stored provider keys: sorted by provider, of each the default one first, the others by alias.
     pub keys: Box<[Arc<StoredKey>]>,
     /// Its dynamic routes that are deployed, by name.
@@ -80,6 +82,8 @@ pub struct Gateway {
 pub struct LogSettings {
     /// Whether they are stored, where the request does not say (`collect_logs`).
     pub collect: bool,
+    /// Whether with bodies, where the request does not say (`collect_log_payload`).
+    pub payload: bool,
     /// How many are kept (`log_management`).
     pub most: u64,
     /// At that number: whether new ones are dropped rather than the oldest (`log_management_strategy`).
@@ -92,6 +96,7 @@ impl Default for LogSettings {
     fn default() -> Self {
         Self {
             collect: true,
+            payload: true,
             most: 10_000_000,
             stops: false,
             redacts: true,
@@ -347,6 +352,7 @@ mod tests {
             rate: None,
             cache: CacheSettings::default(),
             retries: RetrySettings::default(),
+            server_timing: false,
             keys: Box::new([
                 key("groq", "a", false),
                 key("groq", "default", false),

@@ -62,6 +62,9 @@ fn write_text(out: &mut String, record: &Record) {
         shown(timings.upstream),
         shown(timings.stream),
     );
+    if timings.wait.as_micros() > 0 {
+        let _ = write!(out, " wait={}", shown(timings.wait));
+    }
     if record.attempts > 0 {
         let connection = if record.reused { "reused" } else { "new" };
         let _ = write!(out, " connection={connection} attempts={}", record.attempts);
@@ -129,11 +132,15 @@ fn to_json(record: &Record) -> Value {
             "own": micros(timings.own()),
             "own_request": micros(timings.own_request),
             "own_response": micros(timings.own_response),
+            "parse": micros(timings.parse),
+            "wait": micros(timings.wait),
             "connect": micros(timings.connect),
+            "queue": micros(timings.queue),
             "dns": micros(timings.dns),
             "tcp": micros(timings.tcp),
             "tls": micros(timings.tls),
             "upstream": micros(timings.upstream),
+            "upload": micros(timings.upload),
             "stream": micros(timings.stream),
         },
     })
@@ -261,7 +268,7 @@ mod tests {
         );
         assert_eq!(
             names(&value["timings_us"]),
-            "total own own_request own_response connect dns tcp tls upstream stream"
+            "total own own_request own_response parse wait connect queue dns tcp tls upstream upload stream"
         );
         assert_eq!(
             names(&value["usage"]),

@@ -291,8 +291,13 @@ impl Page<'_> {
             ),
             (
                 "log_bodies_dropped_total",
-                "Log entries that went without their bodies for want of room.",
+                "Bodies that are missing from their log entries for want of room.",
                 &stats.bodies_dropped,
+            ),
+            (
+                "log_bodies_too_large_total",
+                "Bodies that are missing from their log entries for their size.",
+                &stats.bodies_too_large,
             ),
             (
                 "logs_expired_total",

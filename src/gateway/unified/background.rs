@@ -126,7 +126,10 @@ impl Detached {
         settle.record.status = reply.status;
         settle.record.end = End::Complete;
         settle.timeline.relayed = Some(Instant::now());
-        settle.log_answer(Some(&reply.content_type));
+        settle.log_answer(Some(&reply.content_type), None, None);
+        if let Some(kept) = settle.kept_answer() {
+            kept.copy(&reply.body);
+        }
         if settle.storing.is_some() {
             let body = Bytes::copy_from_slice(&reply.body);
             recall::end_whole(reply.status, &reply.content_type, &body, &mut settle);

@@ -11,6 +11,7 @@ mod whole;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quanta::Instant;
 
 pub(super) use whole::{Bounds, Reply, Whole, read, send};
 
@@ -154,7 +155,7 @@ pub(super) fn admit(
         return Err(GatewayError::wrong_method(head.method_str()));
     }
     // What is refused before this would let anybody fill the log.
-    settle.log(head, &asked.gateway.logs);
+    settle.note_gateway(head, &asked.gateway);
     if let Err(error) = admit::admit(thread, &asked.gateway, settle) {
         // Nobody has asked for a provider yet, and an entry has to name one.
         settle.record.provider = Some(ANY_PROVIDER.into());
@@ -398,7 +399,10 @@ impl<'t> Exchange<'_, 't, '_> {
         let (mut request, terms) = self.aside(length, read).await??;
         let takes = |kind: &PartKind, url: &str| exchange::takes_url(&way, kind, url);
         let fetch = media::inline(self.thread, self.settings, &mut request, takes);
-        let kept = self.caller.unless_left(fetch).await??;
+        let begin = Instant::now();
+        let kept = self.caller.unless_left(fetch).await;
+        self.settle.timeline.wait += begin.elapsed();
+        let kept = kept??;
         let write = move || exchange::write(request, terms, &way, &betas);
         Ok((self.aside(length, write).await??, Some(kept)))
     }
@@ -460,7 +464,10 @@ impl<'t> Exchange<'_, 't, '_> {
         credential.means = match std::mem::replace(&mut credential.means, Means::Nothing) {
             Means::Google(account, kept_under) => {
                 let (thread, settings) = (self.thread, self.settings);
-                Means::Token(mint::token(thread, settings, kept_under, *account, now).await?)
+                let begin = Instant::now();
+                let token = mint::token(thread, settings, kept_under, *account, now).await;
+                self.settle.timeline.wait += begin.elapsed();
+                Means::Token(token?)
             }
             means => means,
         };

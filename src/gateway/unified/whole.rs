@@ -87,7 +87,6 @@ pub(in crate::gateway) async fn send(
     settle: &mut Settle<'_>,
 ) -> After {
     settle.record.status = reply.status;
-    settle.log_answer(Some(&reply.content_type));
     let keep = request.keep_alive() && !client.body_pending() && !thread.draining.get();
     let mut head = Vec::with_capacity(512 + reply.more.len());
     write::status_line(&mut head, reply.status, "");
@@ -108,6 +107,8 @@ pub(in crate::gateway) async fn send(
         _ => Bytes::from(reply.body),
     };
     let stored = settle.storing.is_some().then(|| body.clone());
+    settle.log_answer(Some(&reply.content_type), None, None);
+    settle.keep_answer(&body);
     let stall = settings.clocks.client_write_stall;
     client.transport().arm_deadline(stall, OnExpiry::ShutBoth);
     let written = client.write_message(head, body).await;

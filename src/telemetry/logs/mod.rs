@@ -8,6 +8,7 @@ mod catalog;
 mod clock;
 mod filter;
 mod keeper;
+mod readable;
 mod reader;
 mod redact;
 mod row;
@@ -27,7 +28,8 @@ use tokio::sync::oneshot;
 pub use filter::{Condition, FilterError, Key, Operator, Value, between, bound, condition};
 pub use keeper::Bounds;
 pub use reader::{
-    Extremes, Found, Log, Order, OrderBy, Place, Query, Selection, StoredBody, Sum, Tally, Which,
+    Extremes, Form, Found, Log, Order, OrderBy, Place, Query, Selection, StoredBody, Sum, Tally,
+    Which,
 };
 pub use redact::{redact, redact_text};
 pub use row::{Details, flag};
@@ -55,8 +57,10 @@ pub struct Stats {
     pub over_quota: AtomicU64,
     /// Not written because their gateway was gone by then.
     pub ownerless: AtomicU64,
-    /// Entries that went without their bodies for want of room.
+    /// Bodies that are missing from their entries for want of room.
     pub bodies_dropped: AtomicU64,
+    /// Bodies that are missing there because they are larger than what is kept of one.
+    pub bodies_too_large: AtomicU64,
     /// Deleted by age, by number or for want of disk.
     pub expired: AtomicU64,
     /// Writes that failed.
@@ -193,20 +197,40 @@ impl Logs {
             .await
     }
 
-    /// Reads one entry and, where it is asked for, its bodies' heads.
-    pub async fn get(&self, gateway: String, id: Id) -> Result<Option<Log>, Unread> {
-        self.ask(move |reader| reader.get(&gateway, id)).await
+    /// Reads one entry and its bodies' heads, of an answer that came as a stream that of its final form; `redacts`: without what
+    /// looks like a key in it.
+    pub async fn get(&self, gateway: String, id: Id, redacts: bool) -> Result<Option<Log>, Unread> {
+        self.ask(move |reader| {
+            let Some(mut log) = reader.get(&gateway, id)? else {
+                return Ok(None);
+            };
+            if log.heads[1].is_some()
+                && let Some(body) = reader.body(&gateway, id, Which::Response)?
+                && body.is_stream()
+            {
+                log.heads[1] = Some(body.readable(redacts).head());
+            }
+            Ok(Some(log))
+        })
+        .await
     }
 
-    /// Reads a body; `None`: there is no such entry, or none is kept.
+    /// Reads a body in this form; `None`: there is no such entry, or none is kept.
     pub async fn body(
         &self,
         gateway: String,
         id: Id,
         which: Which,
+        form: Form,
     ) -> Result<Option<StoredBody>, Unread> {
-        self.ask(move |reader| reader.body(&gateway, id, which))
-            .await
+        self.ask(move |reader| {
+            let body = reader.body(&gateway, id, which)?;
+            Ok(match form {
+                Form::Raw => body,
+                Form::Final { redacts } => body.map(|body| body.readable(redacts)),
+            })
+        })
+        .await
     }
 
     /// Changes an entry; `false`: there is none.

@@ -155,6 +155,15 @@ pub enum Which {
     Response,
 }
 
+/// How a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it came.
+    Raw,
+    /// A stream as the answer that it made; `redacts`: without what looks like a key in it.
+    Final { redacts: bool },
+}
+
 /// A body as it was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredBody {

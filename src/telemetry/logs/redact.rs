@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::bytes::{Captures, Regex};
 
+use crate::http::eventstream::EventStreamDecoder;
+
 /// Stands where a secret stood.
 const MARK: &[u8] = b"[redacted]";
 
@@ -38,6 +40,29 @@ pub fn redact(bytes: &[u8]) -> Cow<'_, [u8]> {
     })
 }
 
+/// The messages of an AWS event stream without what looks like a credential in their payloads, each as long as it then is. What
+/// is no whole message at the end is treated as bytes.
+pub fn redact_messages(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (mut out, mut read, mut found) = (Vec::with_capacity(bytes.len()), 0, false);
+    let whole = EventStreamDecoder::default().feed(bytes, |message| {
+        read += message.wire_length();
+        let payload = redact(message.payload);
+        found |= matches!(payload, Cow::Owned(_));
+        message.write_with(&payload, &mut out);
+    });
+    let rest = match whole {
+        Ok(()) => redact(&bytes[read..]),
+        Err(_) => return redact(bytes),
+    };
+    match found || matches!(rest, Cow::Owned(_)) {
+        false => Cow::Borrowed(bytes),
+        true => {
+            out.extend_from_slice(&rest);
+            Cow::Owned(out)
+        }
+    }
+}
+
 /// The text without what looks like a credential.
 pub fn redact_text(text: &str) -> Cow<'_, str> {
     match redact(text.as_bytes()) {
@@ -50,6 +75,7 @@ pub fn redact_text(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::access::generate_token;
+    use crate::http::eventstream::tests::message;
 
     #[test]
     fn keys_are_told_by_their_form() {
@@ -127,6 +153,19 @@ mod tests {
         ] {
             assert_eq!(redact_text(text), expected);
         }
+    }
+
+    #[test]
+    fn messages_of_an_event_stream_stay_readable() {
+        let secret = "sk-abcdefghijklmnopqrstuvwx";
+        let message = |text: &str| message(b"", format!(r#"{{"text":"{text}"}}"#).as_bytes());
+        let clean = [message("a"), message("b")].concat();
+        assert!(matches!(redact_messages(&clean), Cow::Borrowed(_)));
+        let cut = &message(secret)[..20];
+        let stream = [&message("a"), &message(secret), cut].concat();
+        let expected = [&message("a"), &message("[redacted]"), cut].concat();
+        assert_eq!(&*redact_messages(&stream), expected);
+        assert_eq!(&*redact_messages(secret.as_bytes()), b"[redacted]");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::redact::{redact, redact_text};
+use super::redact::{redact, redact_messages, redact_text};
+use crate::http::eventstream;
 use crate::limits::LOG_BODY_BYTES_MAX;
-use crate::record::{CapturedBody, End, Id, Logged, PaidBy, Record};
+use crate::meter;
+use crate::record::{CapturedBody, End, Id, Logged, PaidBy, Record, Timings};
 use crate::snapshot::LogSettings;
 
 /// Bits of the column `flags`.
@@ -117,8 +119,8 @@ pub struct Details<'a> {
     /// Which rules ran, each decision as an object.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trail: Vec<serde_json::Value>,
-    /// Microseconds: total, own before, connect, DNS, TCP, TLS, provider, own after, stream.
-    pub timings: [u64; 9],
+    /// Microseconds, in the order of [`Timings`].
+    pub timings: [u64; 13],
 }
 
 /// A try that failed and was followed by another one.
@@ -150,9 +152,12 @@ impl Row {
         let gateway = record.gateway.clone()?;
         let provider = record.provider.clone()?;
         let bodies = log.captured.take().and_then(|captured| {
+            let mut compressed = |body, content_type: &Option<Box<str>>| {
+                compressor.body(body, content_type.as_deref(), settings.redacts)
+            };
             let bodies = Bodies {
-                request: compressor.body(&captured.request, settings.redacts),
-                response: compressor.body(&captured.response, settings.redacts),
+                request: compressed(&captured.request, &log.request_content_type),
+                response: compressed(&captured.response, &log.response_content_type),
             };
             (!bodies.is_empty()).then_some(bodies)
         });
@@ -185,6 +190,7 @@ impl Row {
                 .model
                 .take()
                 .or(record.answered_model.take())
+                .map(clean)
                 .unwrap_or_default(),
             model_type,
             request_type,
@@ -223,7 +229,7 @@ fn saturated(number: u64) -> i64 {
 }
 
 fn details(record: &Record, log: &Logged) -> String {
-    let times = &record.timings;
+    let times: &Timings = &record.timings;
     let micros = |duration: Duration| duration.as_micros() as u64;
     let details = Details {
         method: Cow::Borrowed(&record.method),
@@ -279,11 +285,15 @@ fn details(record: &Record, log: &Logged) -> String {
         timings: [
             micros(times.total),
             micros(times.own_request),
+            micros(times.parse),
+            micros(times.wait),
             micros(times.connect),
+            micros(times.queue),
             micros(times.dns),
             micros(times.tcp),
             micros(times.tls),
             micros(times.upstream),
+            micros(times.upload),
             micros(times.own_response),
             micros(times.stream),
         ],
@@ -300,19 +310,26 @@ const LEVEL: i32 = 1;
 pub struct Compressor(Option<zstd::bulk::Compressor<'static>>);
 
 impl Compressor {
-    fn body(&mut self, body: &CapturedBody, redacts: bool) -> Option<Vec<u8>> {
-        let joined;
-        let bytes = match body.pieces() {
-            [] => return None,
-            [one] => &one[..],
-            pieces => {
-                joined = pieces.concat();
-                &joined
+    /// Undoes a content coding first. What cannot be decoded is not kept.
+    fn body(
+        &mut self,
+        body: &CapturedBody,
+        content_type: Option<&str>,
+        redacts: bool,
+    ) -> Option<Vec<u8>> {
+        let bytes = match body.coding() {
+            None => Cow::Borrowed(body.bytes()),
+            Some(coding) => {
+                meter::decoded(body.bytes(), coding.as_bytes(), LOG_BODY_BYTES_MAX)?.into()
             }
         };
-        let clean = match redacts {
-            true => redact(bytes),
-            false => Cow::Borrowed(bytes),
+        if bytes.is_empty() {
+            return None;
+        }
+        let clean = match (redacts, content_type) {
+            (false, _) => Cow::Borrowed(&*bytes),
+            (true, Some(eventstream::CONTENT_TYPE)) => redact_messages(&bytes),
+            (true, _) => redact(&bytes),
         };
         if self.0.is_none() {
             self.0 = zstd::bulk::Compressor::new(LEVEL).ok();
@@ -384,7 +401,6 @@ mod tests {
     use super::*;
     use crate::meter::cost::Money;
     use crate::record::{Captured, Decision, Ids, Routed, Trail};
-    use bytes::Bytes;
     use quanta::Instant;
 
     fn row_of(record: Record, settings: &LogSettings) -> Option<Row> {
@@ -506,8 +522,8 @@ mod tests {
         let secret = "sk-abcdefghijklmnopqrstuvwxyz";
         let body = |text: &'static str| {
             let mut body = CapturedBody::default();
-            body.push(Bytes::from_static(text.as_bytes()));
-            body.push(Bytes::from(secret.to_owned()));
+            body.copy(text.as_bytes());
+            body.copy(secret.as_bytes());
             body
         };
         let with = |redacts| {

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::catalog::Catalog;
 use super::keeper::{Bounds, Keeper, Quota};
 use super::reader::{Counts, Found, Order, OrderBy, Query, Reader, Selection, Sum, Tally, Which};
@@ -143,8 +141,8 @@ fn with_body(text: &[u8]) -> Logged {
     let body = |bytes: &[u8]| {
         let mut body = CapturedBody::default();
         let (one, other) = bytes.split_at(bytes.len() / 2);
-        body.push(Bytes::copy_from_slice(one));
-        body.push(Bytes::copy_from_slice(other));
+        body.copy(one);
+        body.copy(other);
         body
     };
     Logged {

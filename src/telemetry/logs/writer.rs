@@ -14,7 +14,7 @@ use crate::limits::{
     DEFAULT_GATEWAY, LOG_BATCH_MAX, LOG_BATCH_WAIT, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_MAX,
     LOG_RETRY_WAIT, RETENTION_INTERVAL,
 };
-use crate::record::{Id, Record};
+use crate::record::{Captured, Id, Loss, Record};
 use crate::snapshot::{LogSettings, Published, Snapshot};
 use crate::telemetry::notice;
 
@@ -57,21 +57,33 @@ impl Queue {
     /// Adds a record; what finds no room is counted. Bodies go before the entry that they belong to.
     pub fn push(&self, mut record: Record, stats: &Stats) {
         let Some(log) = &mut record.log else { return };
-        let held = log.captured.as_ref().map_or(0, |captured| captured.held());
+        let held = log.captured.as_ref().map_or(0, Captured::held);
+        let mut lost = log.captured.as_ref().map_or([0, 0], losses);
         let mut waiting = self.lock();
         if waiting.records.len() >= LOG_QUEUE_MAX {
             stats.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if waiting.held + held > LOG_QUEUE_BYTES_MAX {
-            log.captured = None;
-            stats.bodies_dropped.fetch_add(1, Ordering::Relaxed);
+        if waiting.held + held > LOG_QUEUE_BYTES_MAX
+            && let Some(captured) = log.captured.take()
+        {
+            lost[0] += [captured.request, captured.response]
+                .iter()
+                .filter(|body| body.held() > 0)
+                .count() as u64;
         } else {
             waiting.held += held;
         }
         waiting.records.push_back(record);
         if waiting.records.len() == LOG_BATCH_MAX {
             self.bell.notify_one();
+        }
+        drop(waiting);
+        let counters = [&stats.bodies_dropped, &stats.bodies_too_large];
+        for (counter, lost) in counters.into_iter().zip(lost) {
+            if lost > 0 {
+                counter.fetch_add(lost, Ordering::Relaxed);
+            }
         }
     }
 
@@ -101,7 +113,7 @@ impl Queue {
             records.extend(waiting.records.drain(..count));
             for record in records.iter() {
                 let captured = record.log.as_ref().and_then(|log| log.captured.as_ref());
-                waiting.held -= captured.map_or(0, |captured| captured.held());
+                waiting.held -= captured.map_or(0, Captured::held);
             }
         }
         let stopping = waiting.is_stopping && waiting.records.is_empty();
@@ -112,6 +124,13 @@ impl Queue {
     pub fn len(&self) -> usize {
         self.lock().records.len()
     }
+}
+
+/// Bodies that are not there: for want of room, and for their size.
+fn losses(captured: &Captured) -> [u64; 2] {
+    let losses = [captured.request.loss(), captured.response.loss()];
+    [Loss::NoRoom, Loss::TooLarge]
+        .map(|which| losses.iter().filter(|loss| **loss == Some(which)).count() as u64)
 }
 
 /// The thread's life.
