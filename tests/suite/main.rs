@@ -25,4 +25,6 @@ mod steps;
 mod streams;
 mod terraform;
 mod tidy;
+mod timings;
+mod totals;
 mod unified;
