@@ -10,7 +10,7 @@ const TOKEN: &str = "timings-test-token-0123456789-0123456789";
 const LOGS: &str = "/accounts/acc/ai-gateway/gateways/default/logs";
 
 /// The times of the entry that an answer names; the parts add up.
-fn times(gateway: &Gateway, answer: &Answer) -> impl Fn(&str) -> u64 {
+fn times(gateway: &Gateway, answer: &Answer) -> impl Fn(&str) -> u64 + use<> {
     let id = answer.header("cf-aig-log-id").expect("a log id").to_owned();
     let entry: Value = eventually("the entry", || {
         let answer = gateway.call(TOKEN, "GET", &format!("{LOGS}/{id}"), "");
