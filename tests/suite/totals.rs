@@ -215,7 +215,7 @@ fn logs_metrics_and_the_providers_ledger_say_what_clients_saw() {
             !body.contains("sim-hang") && !body.contains("sim-reset")
         })
         .map(|request| {
-            request["sent"]["bytes"]
+            request["bytes_sent"]
                 .as_u64()
                 .unwrap_or_else(|| panic!("{request}"))
         })
