@@ -41,12 +41,12 @@ fn times(gateway: &Gateway, answer: &Answer) -> impl Fn(&str) -> u64 + use<> {
 fn send_slowly(gateway: &Gateway, request: &str) -> Answer {
     let mut client = Client::connect(gateway.address);
     let body = request.find("\r\n\r\n").expect("a head") + 4;
-    client.write(request[..body].as_bytes());
+    client.write(&request.as_bytes()[..body]);
     eventually("the request", || {
         (gateway.metric("requests_running") == 1).then_some(())
     });
     std::thread::sleep(Duration::from_millis(100));
-    client.write(request[body..].as_bytes());
+    client.write(&request.as_bytes()[body..]);
     client.answer()
 }
 
