@@ -59,16 +59,16 @@ impl ModelSearch {
     pub fn feed(&mut self, mut bytes: &[u8]) -> Option<Option<Box<str>>> {
         self.seen += bytes.len();
         while let Some((&byte, rest)) = bytes.split_first() {
-            if self.place == Place::Text {
-                let Some(at) = memchr2(b'"', b'\\', bytes) else {
-                    break;
-                };
-                self.place = match bytes[at] {
-                    b'"' => Place::Value,
-                    _ => Place::Escape,
-                };
-                bytes = &bytes[at + 1..];
-                continue;
+            if matches!(self.place, Place::Text | Place::Key(Some(0)) | Place::Name) {
+                match self.jump(bytes) {
+                    Jump::To(rest) => {
+                        bytes = rest;
+                        continue;
+                    }
+                    Jump::Out => break,
+                    Jump::Found => return Some(read(&self.name)),
+                    Jump::None => {}
+                }
             }
             self.place = self.step(byte);
             if self.place == Place::Done {
@@ -77,6 +77,37 @@ impl ModelSearch {
             bytes = rest;
         }
         (self.seen > MODEL_SEARCH_MAX).then_some(None)
+    }
+
+    /// A string whose end is here is taken at once.
+    fn jump<'b>(&mut self, bytes: &'b [u8]) -> Jump<'b> {
+        let most = match self.place {
+            Place::Name => bytes.len().min(MODEL_NAME_MAX),
+            _ => bytes.len(),
+        };
+        let end = memchr2(b'"', b'\\', &bytes[..most]);
+        match (self.place, end) {
+            (Place::Text, None) => Jump::Out,
+            (Place::Text, Some(at)) => {
+                self.place = match bytes[at] {
+                    b'"' => Place::Value,
+                    _ => Place::Escape,
+                };
+                Jump::To(&bytes[at + 1..])
+            }
+            (Place::Key(_), Some(at)) if bytes[at] == b'"' => {
+                let of_model = &bytes[..at] == KEY;
+                self.place = Place::Colon { of_model };
+                Jump::To(&bytes[at + 1..])
+            }
+            (Place::Name, Some(at))
+                if bytes[at] == b'"' && self.name.len() + at < MODEL_NAME_MAX =>
+            {
+                self.name.extend_from_slice(&bytes[..=at]);
+                Jump::Found
+            }
+            _ => Jump::None,
+        }
     }
 
     fn step(&mut self, byte: u8) -> Place {
@@ -132,8 +163,32 @@ impl ModelSearch {
     }
 }
 
+/// Where a string that was taken at once leads.
+enum Jump<'b> {
+    /// Behind it.
+    To(&'b [u8]),
+    /// Its end is not here yet.
+    Out,
+    /// It is the name.
+    Found,
+    /// It has to be gone through byte by byte.
+    None,
+}
+
 fn read(quoted: &[u8]) -> Option<Box<str>> {
-    serde_json::from_slice(quoted).ok()
+    let plain = quoted
+        .strip_prefix(b"\"")
+        .and_then(|name| name.strip_suffix(b"\""));
+    match plain {
+        Some(name)
+            if name
+                .iter()
+                .all(|byte| byte.is_ascii_graphic() && *byte != b'\\') =>
+        {
+            std::str::from_utf8(name).ok().map(Box::from)
+        }
+        _ => serde_json::from_slice(quoted).ok(),
+    }
 }
 
 #[cfg(test)]
