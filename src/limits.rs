@@ -629,3 +629,20 @@ pub const CACHE_TTL_MIN: u64 = 60;
 pub const CACHE_TTL_MAX: u64 = 2_592_000;
 /// The time of an answer with a key of the caller's, where nothing else says it (data plane 4).
 pub const CACHE_TTL_NAMED: u64 = 300;
+
+// --- flight ---
+
+/// Shards of the table of flights.
+pub const FLIGHT_SHARDS: usize = 64;
+/// Bytes of an answer after which nobody joins its flight any more: a late joiner gets all of them at once.
+pub const FLIGHT_BYTES: usize = 8 << 20;
+/// Bytes that a flight holds for its slowest follower, before it is let go.
+pub const FLIGHT_HELD_MAX: usize = 32 << 20;
+/// Bytes of all flights, beyond which none is joined.
+pub const FLIGHTS_BYTES_MAX: usize = 256 << 20;
+/// Followers of one flight: each is told of every piece.
+pub const FLIGHT_FOLLOWERS_MAX: usize = 1024;
+/// How often a request whose leader gave up enters a flight anew, before it goes alone.
+pub const FLIGHT_CLAIMS_MAX: usize = 2;
+/// How often a follower looks by itself: a full mailbox may have lost what it was to be told.
+pub const FLIGHT_RECHECK: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 //! `ledger` hands out what is to be kept of counters to whoever keeps it.
 
 pub mod cache;
+pub mod flight;
 pub mod clock;
 pub mod key;
 pub mod keyed;
