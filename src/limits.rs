@@ -646,3 +646,5 @@ pub const FLIGHT_FOLLOWERS_MAX: usize = 1024;
 pub const FLIGHT_CLAIMS_MAX: usize = 2;
 /// How often a follower looks by itself: a full mailbox may have lost what it was to be told.
 pub const FLIGHT_RECHECK: Duration = Duration::from_secs(1);
+/// How long an answer is brought at the most.
+pub const FLIGHT_WATCH: Duration = Duration::from_secs(7 * 86_400);

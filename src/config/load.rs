@@ -15,13 +15,14 @@ use crate::limits::{
 use crate::providers::Slug;
 
 /// Settings of a gateway that have an effect; all others are checked, stored and told until their feature is there.
-const EFFECTIVE_SETTINGS: [&str; 13] = [
+const EFFECTIVE_SETTINGS: [&str; 14] = [
     "authentication",
     "byok_only",
     "cache_invalidate_on_update",
     "cache_streams",
     "cache_ttl",
     "cache_ttl_header_opts_in",
+    "coalesce",
     "collect_log_payload",
     "collect_logs",
     "log_management",

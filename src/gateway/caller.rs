@@ -1,23 +1,61 @@
 //! Who waits for an attempt: a client on its connection, or nobody. What has no client of its own (a run in the background, one
 //! of several calls that are made at once) has its whole body here and nobody that could leave.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::attempt::Failure;
+use super::flight;
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError};
+use crate::net::mailbox::Mailbox;
 use crate::record::End;
+use crate::tables::flight::Others;
 
 /// For whom a request is made.
 pub(super) enum Caller<'a> {
     /// A client: its connection may still bring a part of the body, and tells when it leaves.
     Client(&'a mut Connection),
+    /// A client for whose answer others wait too: while they do, it does not matter whether it is still there.
+    Leader(&'a mut Connection, Rc<Leading>),
     /// Nobody whose connection is here.
     Nobody,
+}
+
+/// What it takes for a client to leave while others wait for its answer.
+pub(super) struct Leading {
+    others: Others,
+    mailbox: Mailbox,
+    /// Begun once the client has left: a connection that has closed is not to be read again and again.
+    deserted: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
+}
+
+impl Leading {
+    pub fn new(others: Others, mailbox: &Mailbox) -> Self {
+        Self {
+            others,
+            mailbox: mailbox.clone(),
+            deserted: RefCell::default(),
+        }
+    }
+
+    /// Resolves when the client and all the others have left.
+    fn poll_left(&self, client: &mut Connection, cx: &mut Context<'_>) -> Poll<()> {
+        let mut deserted = self.deserted.borrow_mut();
+        if deserted.is_none() && client.poll_client_left(cx).is_ready() {
+            *deserted = Some(Box::pin(flight::deserted(&self.others, &self.mailbox)));
+        }
+        match &mut *deserted {
+            Some(deserted) => deserted.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
 }
 
 impl Caller<'_> {
@@ -25,6 +63,7 @@ impl Caller<'_> {
     pub fn again(&mut self) -> Caller<'_> {
         match self {
             Self::Client(client) => Caller::Client(client),
+            Self::Leader(client, leading) => Caller::Leader(client, leading.clone()),
             Self::Nobody => Caller::Nobody,
         }
     }
@@ -52,7 +91,8 @@ impl Caller<'_> {
     ) -> Poll<Result<Option<BytesMut>, ConnectionError>> {
         match self {
             Self::Client(client) => client.poll_wire(cx, data),
-            Self::Nobody => Poll::Ready(Ok(None)),
+            // Its body is here as a whole.
+            Self::Leader(..) | Self::Nobody => Poll::Ready(Ok(None)),
         }
     }
 
@@ -60,6 +100,7 @@ impl Caller<'_> {
     pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Client(client) => client.poll_client_left(cx),
+            Self::Leader(client, leading) => leading.poll_left(client, cx),
             Self::Nobody => Poll::Pending,
         }
     }

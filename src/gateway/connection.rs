@@ -17,6 +17,7 @@ use super::authenticate::{Identity, authenticate};
 use super::caller::Caller;
 use super::credential::{self, Costly, Paying, Usable};
 use super::error::GatewayError;
+use super::flight;
 use super::knobs::Knobs;
 use super::native::{self, Given, Means, Unwritten, unwritten};
 use super::outgoing::{Key, write_head};
@@ -275,6 +276,10 @@ async fn exchange(
         &mut settle,
     ));
     let begun = begun.await;
+    let begun = match settle.claim.take() {
+        Some(claim) => flight::lead(&settings, claim, begun, &mut settle),
+        None => begun,
+    };
     match begun {
         Ok(Begun::Relaying(relaying)) => {
             drop(head);
@@ -533,7 +538,7 @@ async fn answer(
     let answer = attempt(
         thread,
         settings,
-        Caller::Client(client),
+        recall::asking(Caller::Client(client), settle),
         head,
         &outgoing,
         settle,

@@ -64,6 +64,11 @@ impl GatewayError {
         Self::new(400, 2005, "Failed to get response from provider").detailed(detail)
     }
 
+    /// Whether the provider is what failed, so that anybody who asked the same would have been told so.
+    pub fn is_of_provider(&self) -> bool {
+        self.code == 2005
+    }
+
     /// The provider took too long: a 504 where [`ErrorStatus::Semantic`] is set.
     pub fn timed_out(detail: impl ToString) -> Self {
         Self {

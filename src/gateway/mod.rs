@@ -8,6 +8,7 @@ mod caller;
 mod connection;
 mod credential;
 mod error;
+mod flight;
 mod knobs;
 pub mod media;
 mod metadata;
@@ -47,6 +48,7 @@ use crate::record::{Counters, Ids, Record};
 use crate::snapshot::{Published, Settings};
 use crate::tables::Ledger;
 use crate::tables::cache::Cache;
+use crate::tables::flight::Flights;
 
 /// What a data thread asks of control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Shared {
     pub ledger: Arc<Ledger>,
     /// Stored answers.
     pub cache: Arc<Cache>,
+    /// Answers that several requests wait for.
+    pub flights: Arc<Flights>,
     /// Work on large bodies.
     pub helpers: Helpers,
     /// Names to addresses.

@@ -172,8 +172,9 @@ pub(super) async fn answer(
         }
     };
     if let (Some(question), Some(body)) = (unwritten.question.take(), &body) {
-        let recalled = recall::recall(thread, question, body, settle);
-        if let Some(hit) = Box::pin(recalled).await {
+        let mut caller = Caller::Client(client);
+        let recalled = recall::recall(thread, settings, &mut caller, question, body, settle);
+        if let Some(hit) = Box::pin(recalled).await? {
             return Ok(Begun::Recalled(hit));
         }
     }
@@ -196,9 +197,9 @@ pub(super) async fn answer(
             response_head: tries.patience(settings.clocks.response_head),
             ..unwritten.write(settings, head, body.as_ref(), settle)?
         };
-        let caller = Caller::Client(client);
+        let caller = recall::asking(Caller::Client(client), settle);
         let tried = attempt(thread, settings, caller, head, &outgoing, settle).await;
-        let caller = Caller::Client(client);
+        let caller = recall::asking(Caller::Client(client), settle);
         let judged = tries.judge(thread, caller, head, slug, tried, settle);
         match Box::pin(judged).await? {
             Tried::Answer(answer) => {

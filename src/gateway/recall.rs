@@ -1,6 +1,7 @@
 //! Phase 8: answers that were given before (spec: data plane 4, resolutions 5). A request that asks for it is looked up once its body
 //! and its credential are known; where nothing is found, its answer is gathered on its way to the client and stored at its end.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use memchr::memmem;
 use quanta::Instant;
 
 use super::Thread;
+use super::attempt::Failure;
+use super::caller::{Caller, Leading};
 use super::credential::{Paying, is_key};
+use super::flight::{self, Boarded, Following};
 use super::relay::After;
 use super::settle::{Settle, switch};
 use crate::dialect::exchange;
@@ -29,13 +33,16 @@ use crate::providers::{Slug, Target};
 use crate::record::{End, Saved, bump};
 use crate::snapshot::{CacheSettings, Gateway, ProviderEntry, Settings, Tokens};
 use crate::tables::cache::{Answer, Filling, Found, Key, Keying, Of, Parts, Told};
+use crate::tables::flight::Opening;
 
 /// What a request says about stored answers, where it may have one.
 pub(super) struct Wish<'h> {
     /// `cf-aig-cache-key`.
     named: Option<&'h [u8]>,
-    /// For how long its answer is stored.
-    ttl: Duration,
+    /// For how long its answer is stored; `None`: it is not, and none that was is given out.
+    ttl: Option<Duration>,
+    /// Whether it waits for one answer with others.
+    coalesces: bool,
 }
 
 impl<'h> Wish<'h> {
@@ -50,13 +57,15 @@ impl<'h> Wish<'h> {
         let opted_in = settings.ttl > 0
             || named.is_some()
             || settings.ttl_header_opts_in && ttl.is_some_and(|ttl| ttl > 0);
+        let coalesces = switch(head, "cf-aig-coalesce").unwrap_or(settings.coalesce);
         // Most requests want none of it and are asked nothing more.
-        if !opted_in || head.method() != Method::Post {
+        if !(opted_in || coalesces) || head.method() != Method::Post {
             return None;
         }
         let skipped = switch(head, "cf-aig-skip-cache").or_else(|| switch(head, "cf-skip-cache"));
         let large = matches!(head.framing(), RequestFraming::Length(length) if length > CACHED_BODY_MAX as u64);
-        if skipped == Some(true) || large || ttl.is_some_and(|ttl| ttl <= 0) {
+        let off = ttl.is_some_and(|ttl| ttl <= 0);
+        if skipped == Some(true) || large || off && !coalesces {
             return None;
         }
         let seconds = match (ttl, settings.ttl) {
@@ -66,7 +75,8 @@ impl<'h> Wish<'h> {
         };
         Some(Self {
             named,
-            ttl: Duration::from_secs(seconds),
+            ttl: (opted_in && !off).then(|| Duration::from_secs(seconds)),
+            coalesces,
         })
     }
 }
@@ -83,7 +93,8 @@ fn seconds(value: &[u8]) -> Option<i64> {
 /// What is known of a request before its body, digested.
 pub(super) struct Question {
     keying: Keying,
-    ttl: Duration,
+    ttl: Option<Duration>,
+    coalesces: bool,
     streams: bool,
     entry: Arc<ProviderEntry>,
     /// Whether its path says that it is answered as a stream.
@@ -154,6 +165,7 @@ impl Question {
         Self {
             keying: Keying::begin(&parts),
             ttl: wish.ttl,
+            coalesces: wish.coalesces,
             streams: gateway.cache.streams,
             entry: entry.clone(),
             stream: false,
@@ -194,32 +206,40 @@ fn keys<'h>(
 }
 
 /// A stored answer that stands for the provider's.
-pub(super) struct Hit {
-    answer: Arc<Answer>,
-    age: u64,
+pub(super) enum Hit {
+    /// It is here.
+    Stored(Arc<Answer>, u64),
+    /// Another request brings it.
+    Followed(Box<Following>),
 }
 
 impl Hit {
     /// The body in one piece, for who does not write it to a client.
     pub fn body(&self) -> Vec<u8> {
-        self.answer.pieces.concat()
+        match self {
+            Self::Stored(answer, _) => answer.pieces.concat(),
+            // Who has no client follows nobody.
+            Self::Followed(_) => Vec::new(),
+        }
     }
 }
 
 /// Looks for the answer to a request whose body is here. `None`: there is none, and what the provider answers is stored if it is
-/// fit for that.
+/// fit for that. Where others wait for the same answer, this request waits with them, or asks for all of them.
 pub(super) async fn recall(
     thread: &Thread,
+    settings: &Settings,
+    caller: &mut Caller<'_>,
     question: Question,
     body: &Bytes,
     settle: &mut Settle<'_>,
-) -> Option<Box<Hit>> {
-    settle.storing = None;
+) -> Result<Option<Box<Hit>>, Failure> {
+    (settle.storing, settle.claim) = (None, None);
     if body.len() > CACHED_BODY_MAX {
         settle.decided("cache", "too_large", || {
             [("bytes", (body.len() as u64).into())]
         });
-        return None;
+        return Ok(None);
     }
     let Question { keying, stream, .. } = question;
     let digest = move |body: &[u8]| {
@@ -232,35 +252,83 @@ pub(super) async fn recall(
             let body = body.clone();
             let digest = move || digest(&body);
             let helped = thread.shared.helpers.run(&thread.mailbox, digest);
-            Box::pin(helped).await.ok()?
+            match Box::pin(helped).await {
+                Ok(digested) => digested,
+                Err(_) => return Ok(None),
+            }
         }
     };
-    if stream && !question.streams {
+    let ttl = question.ttl.filter(|_| !stream || question.streams);
+    if ttl.is_none() && question.ttl.is_some() {
         settle.decided("cache", "no_streams", || []);
-        return None;
     }
-    let now = now(settle);
-    let cache = &thread.shared.cache;
-    let answer = match cache.get(&key, now) {
-        Found::Here(answer) => Some(answer),
-        Found::OnDisk => Box::pin(from_disk(thread, key)).await,
-        Found::Nowhere => None,
-    };
-    let answer = answer.filter(|answer| answer.until > now && is_current(thread, &answer.told));
-    let Some(answer) = answer else {
+    if ttl.is_some() {
+        if let Some(hit) = stored(thread, &key, settle).await {
+            return Ok(Some(hit));
+        }
         bump(&thread.counters.cache_misses, 1);
         settle.decided("cache", "miss", || [("key", key.to_string().into())]);
-        settle.storing = Some(Box::new(Storing {
+    }
+    if question.coalesces && !caller.is_nobody() {
+        let patience = settings.clocks.response_head;
+        let boarded = flight::board(thread, caller, key, patience, settle);
+        match Box::pin(boarded).await? {
+            Boarded::Follows(following) => {
+                following.note(settle);
+                return Ok(Some(Box::new(Hit::Followed(following))));
+            }
+            Boarded::Leads(claim) => {
+                // Its flight may have ended since the cache was looked into.
+                if ttl.is_some()
+                    && let Some(hit) = stored(thread, &key, settle).await
+                {
+                    return Ok(Some(hit));
+                }
+                settle.claim = Some(claim);
+            }
+            // Whoever led before may have left it there.
+            Boarded::Alone if ttl.is_some() => {
+                if let Some(hit) = stored(thread, &key, settle).await {
+                    return Ok(Some(hit));
+                }
+            }
+            Boarded::Alone => {}
+        }
+    }
+    settle.storing = ttl.map(|ttl| {
+        Box::new(Storing {
             key,
-            ttl: question.ttl,
+            ttl,
             streams: question.streams,
             entry: question.entry,
             lines: Vec::new(),
             filling: None,
             watch: None,
-        }));
-        return None;
+        })
+    });
+    Ok(None)
+}
+
+/// For whom the provider is asked after that: a client for whose answer others wait may leave.
+pub(super) fn asking<'c>(caller: Caller<'c>, settle: &Settle<'_>) -> Caller<'c> {
+    match (caller, &settle.claim) {
+        (Caller::Client(client), Some(claim)) => {
+            let leading = Leading::new(claim.others(), &settle.thread().mailbox);
+            Caller::Leader(client, Rc::new(leading))
+        }
+        (caller, _) => caller,
+    }
+}
+
+/// A stored answer that is still good.
+async fn stored(thread: &Thread, key: &Key, settle: &mut Settle<'_>) -> Option<Box<Hit>> {
+    let now = now(settle);
+    let answer = match thread.shared.cache.get(key, now) {
+        Found::Here(answer) => Some(answer),
+        Found::OnDisk => Box::pin(from_disk(thread, *key)).await,
+        Found::Nowhere => None,
     };
+    let answer = answer.filter(|answer| answer.until > now && is_current(thread, &answer.told))?;
     let age = answer.age(now);
     settle.decided("cache", "hit", || {
         [("key", key.to_string().into()), ("age_s", age.into())]
@@ -272,7 +340,7 @@ pub(super) async fn recall(
     settle.record.answered_model = answer.told.answered_model.clone();
     settle.record.usage = Some(Usage::default());
     settle.record.cost = Some(Money::ZERO);
-    Some(Box::new(Hit { answer, age }))
+    Some(Box::new(Hit::Stored(answer, age)))
 }
 
 /// `"stream": true` in a JSON body's top level.
@@ -314,7 +382,12 @@ pub(super) async fn give(
     hit: Box<Hit>,
     settle: &mut Settle<'_>,
 ) -> After {
-    let Hit { answer, age } = *hit;
+    let (answer, age) = match *hit {
+        Hit::Stored(answer, age) => (answer, age),
+        Hit::Followed(following) => {
+            return flight::give(thread, settings, client, request, following, settle).await;
+        }
+    };
     let keep = request.keep_alive() && !client.body_pending() && !thread.draining.get();
     let length = answer.length() as u64;
     settle.record.status = 200;
@@ -371,7 +444,7 @@ pub(super) async fn give(
 }
 
 /// The value behind `name`, with its colon, among stored lines.
-fn line<'l>(lines: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+pub(super) fn line<'l>(lines: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
     let mut lines = lines.split(|byte| *byte == b'\n');
     lines.find_map(|line| {
         let (start, value) = line.split_at_checked(name.len())?;
@@ -421,6 +494,25 @@ impl Storing {
         self.watch = streamed.then(|| Watch::of(kind));
         true
     }
+}
+
+/// How a provider's answer begins for others that wait for it.
+pub(super) fn opening(head: &ResponseHead) -> Box<Opening> {
+    let mut lines = Vec::new();
+    for name in KEPT.iter().chain(&["retry-after"]) {
+        if let Some(value) = head.header(name) {
+            write::header(&mut lines, name.as_bytes(), value);
+        }
+    }
+    Box::new(Opening {
+        status: head.status(),
+        lines: lines.into(),
+        length: match head.framing() {
+            ResponseFraming::Length(length) => Some(length),
+            ResponseFraming::None => Some(0),
+            _ => None,
+        },
+    })
 }
 
 /// Decides by its head whether a provider's answer is stored as it goes down.
@@ -625,7 +717,9 @@ mod tests {
     }
 
     fn ttl(settings: CacheSettings, method: &str, lines: &str) -> Option<u64> {
-        Wish::of(&head(method, lines), &settings).map(|wish| wish.ttl.as_secs())
+        let head = head(method, lines);
+        let wish = Wish::of(&head, &settings)?;
+        Some(wish.ttl.expect("a time").as_secs())
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Phase 12: the answer goes down as it comes.
 
+use bytes::Bytes;
 use quanta::Instant;
 
 use super::Thread;
 use super::attempt::{Answer, Outgoing};
-use super::recall;
 use super::settle::Settle;
 use super::taps::Taps;
+use super::{flight, recall};
 use crate::http::{RequestHead, ResponseFraming, Version, write};
 use crate::limits::COALESCED_WRITE;
 use crate::meter::Meter;
@@ -16,6 +17,7 @@ use crate::net::pump::{self, Framing, RelayClocks, RelayEnd};
 use crate::providers::goes_down;
 use crate::record::End;
 use crate::snapshot::Settings;
+use crate::tables::flight::{Claim, Opening};
 
 /// What becomes of the client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(super) struct Relaying {
     /// When the relay must have ended.
     until: Option<Instant>,
     meter: Option<Meter>,
+    /// How the answer begins for others that wait for it.
+    pub opening: Option<Box<Opening>>,
 }
 
 impl Relaying {
@@ -103,7 +107,37 @@ impl Relaying {
             keep,
             until: outgoing.until,
             meter,
+            opening: settle.claim.is_some().then(|| recall::opening(&head)),
         })
+    }
+
+    /// The head for the client, and whether its connection is kept.
+    pub fn take_head(&mut self) -> (Vec<u8>, bool) {
+        (std::mem::take(&mut self.head), self.keep)
+    }
+
+    /// Brings the answer to a flight.
+    pub async fn pour(
+        mut self: Box<Self>,
+        settings: &Settings,
+        claim: &Claim,
+        settle: &mut Settle<'_>,
+    ) {
+        let (upstream, meter) = (&mut self.upstream, &mut self.meter);
+        let seen = |piece: Bytes| {
+            if let Some(meter) = meter {
+                meter.feed(&piece);
+            }
+            piece
+        };
+        settle.record.end = flight::pour(settings, upstream, self.until, claim, settle, seen).await;
+        if let Some(meter) = self.meter {
+            settle.note_metered(meter);
+        }
+        recall::end(settle);
+        if settle.record.end == End::Complete && self.sent {
+            self.slot.give_back(self.upstream);
+        }
     }
 }
 

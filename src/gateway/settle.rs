@@ -21,6 +21,7 @@ use crate::record::{
     Captured, CapturedBody, Decision, End, Id, Input, Logged, PaidBy, Record, Timeline, Try, bump,
 };
 use crate::snapshot::{Gateway, LogSettings};
+use crate::tables::flight::Claim;
 
 /// Writes the record of one request when it is dropped.
 pub(super) struct Settle<'a> {
@@ -38,6 +39,8 @@ pub(super) struct Settle<'a> {
     silent: bool,
     /// Stores the answer, where that is asked for.
     pub storing: Option<Box<Storing>>,
+    /// The duty to bring an answer that others wait for too.
+    pub claim: Option<Box<Claim>>,
     /// Finds the model that the body names, where the path names none (resolutions 15).
     search: Option<ModelSearch>,
     /// Whether the answer's head tells where the time went (resolutions 22).
@@ -110,6 +113,7 @@ impl<'a> Settle<'a> {
             request_id: id,
             began: timeline.began,
             kept: None,
+            claim: None,
         }
     }
 
@@ -146,6 +150,7 @@ impl<'a> Settle<'a> {
             request_id: id,
             began: handed.timeline.began,
             kept: None,
+            claim: None,
         }
     }
 
@@ -171,6 +176,7 @@ impl<'a> Settle<'a> {
             request_id: self.request_id,
             began: self.began,
             kept: None,
+            claim: None,
         }
     }
 
@@ -223,7 +229,8 @@ impl<'a> Settle<'a> {
             unified: std::mem::take(&mut self.unified),
             since: timeline.began,
         };
-        (self.custom_cost, self.storing, self.search) = (None, None, None);
+        (self.custom_cost, self.search) = (None, None);
+        (self.storing, self.claim) = (None, None);
         let superseded = match answered {
             true => self.kept.replace(Box::new(kept)).map(|kept| *kept),
             false => Some(kept),
@@ -247,6 +254,8 @@ impl<'a> Settle<'a> {
             since: now,
         };
         self.supersede(last);
+        // What the last step was to bring, it did not.
+        (self.storing, self.claim) = (None, None);
         true
     }
 

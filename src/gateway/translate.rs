@@ -8,9 +8,9 @@ use quanta::Instant;
 
 use super::Thread;
 use super::attempt::{Answer, Outgoing, bounded};
-use super::recall;
 use super::relay::After;
 use super::settle::Settle;
+use super::{flight, recall};
 use crate::dialect::stream::Transform;
 use crate::http::chunked::{LAST_CHUNK, chunk_head};
 use crate::http::{RequestHead, Version, write};
@@ -21,6 +21,7 @@ use crate::net::pool::Slot;
 use crate::net::task::Rounds;
 use crate::record::End;
 use crate::snapshot::Settings;
+use crate::tables::flight::{Claim, Opening};
 
 const CONTENT_TYPE: &[u8] = b"text/event-stream; charset=utf-8";
 
@@ -84,6 +85,50 @@ impl Translating {
             meter,
             transform,
         })
+    }
+}
+
+impl Translating {
+    /// How the answer begins for others that wait for it.
+    pub fn opening(&self) -> Opening {
+        let mut lines = Vec::new();
+        write::header(&mut lines, b"content-type", CONTENT_TYPE);
+        write::header(&mut lines, b"cache-control", b"no-cache");
+        Opening {
+            status: 200,
+            lines: lines.into(),
+            length: None,
+        }
+    }
+
+    /// The head for the client, and whether its connection is kept.
+    pub fn take_head(&mut self) -> (Vec<u8>, bool) {
+        (std::mem::take(&mut self.head), self.keep)
+    }
+
+    /// Brings the answer to a flight.
+    pub async fn pour(
+        mut self: Box<Self>,
+        settings: &Settings,
+        claim: &Claim,
+        settle: &mut Settle<'_>,
+    ) {
+        let mut fresh = Vec::new();
+        let (upstream, meter, transform) =
+            (&mut self.upstream, &mut self.meter, &mut self.transform);
+        let change = |piece: Bytes| {
+            meter.feed(&piece);
+            transform.feed(&piece, &mut fresh);
+            Bytes::from(std::mem::take(&mut fresh))
+        };
+        let mut end = flight::pour(settings, upstream, self.until, claim, settle, change).await;
+        let mut last = Vec::new();
+        self.transform.end(end == End::Complete, &mut last);
+        if end == End::Complete && self.transform.failure().is_some() {
+            end = End::UpstreamBroke;
+        }
+        flight::append(claim, last.into(), settle);
+        finish(*self, end, settle);
     }
 }
 
@@ -232,7 +277,7 @@ async fn next(
 }
 
 /// Appends the client's events as they go on the wire.
-fn frame(events: &[u8], chunked: bool, last: bool, out: &mut BytesMut) {
+pub(super) fn frame(events: &[u8], chunked: bool, last: bool, out: &mut BytesMut) {
     match chunked {
         false => out.put_slice(events),
         true if events.is_empty() => {}

@@ -348,6 +348,7 @@ fn cache(row: &gateways::Row, database: &Connection) -> Result<CacheSettings, Pu
         ttl: u32::try_from(ttl).unwrap_or(u32::MAX),
         streams: row.is_on("cache_streams"),
         ttl_header_opts_in: row.is_on("cache_ttl_header_opts_in"),
+        coalesce: row.is_on("coalesce"),
         epoch: Some(epoch),
     })
 }

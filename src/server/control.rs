@@ -229,6 +229,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         }),
         ledger,
         cache: cache.clone(),
+        flights: Arc::default(),
         helpers: Helpers::start(HELPERS).map_err(thread_failed("helper"))?,
         resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
         background: Default::default(),

@@ -113,6 +113,8 @@ pub struct CacheSettings {
     pub streams: bool,
     /// Whether a request that names a time is answered from the cache even so (`cache_ttl_header_opts_in`).
     pub ttl_header_opts_in: bool,
+    /// Whether like requests at the same time wait for one answer together (`coalesce`).
+    pub coalesce: bool,
     /// Tells what is stored now from what is forgotten. `None`: the gateway is not there yet, and nothing is stored for it.
     pub epoch: Option<u64>,
 }
@@ -123,6 +125,7 @@ impl Default for CacheSettings {
             ttl: 0,
             streams: true,
             ttl_header_opts_in: true,
+            coalesce: false,
             epoch: None,
         }
     }

@@ -17,10 +17,12 @@ use crate::net::mailbox::ReplyAddress;
 
 /// The flights of all threads, by what is asked for.
 pub struct Flights {
-    shards: Box<[Mutex<HashMap<Key, Arc<Flight>, ahash::RandomState>>]>,
+    shards: Box<[Mutex<Shard>]>,
     /// Bytes held by all flights.
     held: Arc<AtomicUsize>,
 }
+
+type Shard = HashMap<Key, Arc<Flight>, ahash::RandomState>;
 
 /// What a request is to a flight.
 pub enum Entered {
@@ -126,7 +128,7 @@ impl Flights {
         })
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Flight>, ahash::RandomState>> {
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
         let at = key.shard(self.shards.len());
         self.shards[at]
             .lock()
@@ -146,6 +148,11 @@ impl Claim {
     /// Reads along too: the client of who leads.
     pub fn follow(&self) -> Option<Follower> {
         Follower::join(&self.flight)
+    }
+
+    /// Tells, without the claim, whether anybody reads along.
+    pub fn others(&self) -> Others {
+        Others(self.flight.clone())
     }
 
     /// How many read along.
@@ -189,15 +196,6 @@ impl Claim {
         false
     }
 
-    /// Tells `wait` once nobody follows any more; at once where nobody does.
-    pub fn watch(&self, wait: ReplyAddress) {
-        let mut state = self.flight.lock();
-        match state.count() {
-            0 => wait.reply(()),
-            _ => state.watching = Some(wait),
-        }
-    }
-
     /// The answer has ended, and nobody joins any more.
     pub fn end(mut self, landing: Landing) {
         self.close(landing);
@@ -222,6 +220,20 @@ impl Drop for Claim {
             true => Landing::Broken,
             false => Landing::Abandoned,
         });
+    }
+}
+
+/// Those who follow a flight, for who leads it.
+pub struct Others(Arc<Flight>);
+
+impl Others {
+    /// Tells `wait` once there is nobody any more; at once where there is nobody.
+    pub fn watch(&self, wait: ReplyAddress) {
+        let mut state = self.0.lock();
+        match state.count() {
+            0 => wait.reply(()),
+            _ => state.watching = Some(wait),
+        }
     }
 }
 
@@ -275,7 +287,9 @@ impl Follower {
     /// What comes next. `wait` is told when there is more, where there is nothing.
     pub fn next(&mut self, wait: impl FnOnce() -> ReplyAddress) -> Next {
         let mut state = self.flight.lock();
-        if !self.opened && let Some(opening) = &state.opening {
+        if !self.opened
+            && let Some(opening) = &state.opening
+        {
             self.opened = true;
             return Next::Opening(opening.clone());
         }
@@ -507,7 +521,10 @@ mod tests {
             claim.append(piece.clone());
             more += piece.len();
         }
-        assert!(more > FLIGHT_BYTES && more <= FLIGHT_BYTES + 2 * piece.len(), "{more}");
+        assert!(
+            more > FLIGHT_BYTES && more <= FLIGHT_BYTES + 2 * piece.len(),
+            "{more}"
+        );
         assert_eq!(read(&mut fast, &nowhere).0.len(), more);
         assert!(claim.has_room(|| nowhere.address()));
     }

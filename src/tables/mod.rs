@@ -3,8 +3,8 @@
 //! `ledger` hands out what is to be kept of counters to whoever keeps it.
 
 pub mod cache;
-pub mod flight;
 pub mod clock;
+pub mod flight;
 pub mod key;
 pub mod keyed;
 pub mod ledger;

@@ -500,3 +500,217 @@ fn memory_is_bounded_and_the_rest_goes_on() {
     assert_eq!(again(&gateway, "", &large), "MISS");
     assert_eq!(gateway.metric("cache_misses_total"), 62);
 }
+
+/// Sends the same request on so many connections at once and takes all answers.
+fn at_once(gateway: &Gateway, request: &str, count: usize) -> Vec<Answer> {
+    let mut clients: Vec<_> = (0..count).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        client.write(request.as_bytes());
+    }
+    clients.iter_mut().map(|client| client.answer()).collect()
+}
+
+const TOGETHER: &str =
+    "[gateways.default]\nauthentication = false\ncache_ttl = 300\ncoalesce = true\n";
+
+fn streamed(model: &str) -> String {
+    json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "hi"}]})
+        .to_string()
+}
+
+#[test]
+fn like_requests_at_the_same_time_make_one_call() {
+    for driver in ["auto", "epoll", "mixed"] {
+        let simulator = simulator();
+        let gateway = start(
+            &simulator,
+            driver,
+            &format!("[data]\nthreads = 2\n{TOGETHER}"),
+        );
+        let plain =
+            |path: &str, model: &str| post(path, "", &chat("hi").replace("gpt-4o-mini", model));
+        let stream = |path: &str, model: &str| post(path, "", &streamed(model));
+        let (native, unified) = ("openai/chat/completions", "compat/chat/completions");
+        let requests = [
+            plain(native, "m+sim-slow-head-300"),
+            plain(native, "m+sim-slow-head-300+huge-3m"),
+            stream(native, "m+sim-tokens-60+tps-100+ttft-100"),
+            plain(unified, "anthropic/m+sim-slow-head-300"),
+            stream(unified, "anthropic/m+sim-tokens-60+tps-100"),
+            stream(unified, "groq/m+sim-tokens-60+tps-100"),
+        ];
+        for (number, request) in requests.iter().enumerate() {
+            let answers = at_once(&gateway, request, 50);
+            assert_eq!(received(&simulator).len(), number + 1, "{request}");
+            let misses = answers.iter().filter(|answer| status(answer) == "MISS");
+            assert_eq!(misses.count(), 1, "{request}");
+            for answer in &answers {
+                assert!(answer.whole && answer.body == answers[0].body, "{request}");
+                let kind = answer.header("content-type");
+                assert_eq!(kind, answers[0].header("content-type"), "{request}");
+            }
+        }
+        assert_eq!(
+            gateway.metric("cache_hits_total"),
+            49 * requests.len() as u64
+        );
+        // Each has an entry of its own, and one of them cost something.
+        let path = format!("{GATEWAYS}/default/logs?per_page=50&cached=false");
+        let entries = eventually("the entries", || {
+            let list = gateway.call(TOKEN, "GET", &path, "").json()["result"].clone();
+            let list = list.as_array().expect("a list").clone();
+            (list.len() == requests.len()).then_some(list)
+        });
+        assert!(
+            entries.iter().all(|entry| entry["success"] == true),
+            "{entries:?}"
+        );
+    }
+}
+
+#[test]
+fn a_leader_that_leaves_takes_nobody_along() {
+    for driver in ["auto", "epoll", "mixed"] {
+        let simulator = simulator();
+        let lines = "[data]\nthreads = 2\n[gateways.default]\nauthentication = false\ncoalesce = true\ncache_ttl = 300\n";
+        let gateway = start(&simulator, driver, lines);
+        // Before the answer begins, and in the middle of it.
+        let cases = [
+            (
+                post(
+                    "openai/chat/completions",
+                    "",
+                    &chat("hi").replace("gpt-4o-mini", "m+sim-slow-head-1500"),
+                ),
+                None,
+            ),
+            (
+                post(
+                    "compat/chat/completions",
+                    "",
+                    &streamed("anthropic/m+sim-slow-head-1500"),
+                ),
+                None,
+            ),
+            (
+                post(
+                    "openai/chat/completions",
+                    "",
+                    &streamed("m+sim-tokens-200+tps-100"),
+                ),
+                Some("data: "),
+            ),
+            (
+                post(
+                    "compat/chat/completions",
+                    "",
+                    &streamed("anthropic/m+sim-tokens-200+tps-100"),
+                ),
+                Some("data: "),
+            ),
+        ];
+        for (number, (request, seen)) in cases.iter().enumerate() {
+            let mut leader = gateway.connect();
+            leader.write(request.as_bytes());
+            eventually("the call", || {
+                (received(&simulator).len() == number + 1).then_some(())
+            });
+            if let Some(seen) = seen {
+                leader.read_until(seen);
+            }
+            let mut follower = gateway.connect();
+            follower.write(request.as_bytes());
+            let looked = 2 * (number as u64 + 1);
+            eventually("the follower", || {
+                (gateway.metric("cache_misses_total") == looked).then_some(())
+            });
+            drop(leader);
+            let answer = follower.answer();
+            assert_eq!(status(&answer), "HIT");
+            assert!(answer.whole && !answer.body.is_empty());
+            assert_eq!(received(&simulator).len(), number + 1, "{request}");
+            assert_eq!(ask_raw(&gateway, request).body, answer.body);
+        }
+        assert_eq!(received(&simulator).len(), cases.len());
+    }
+}
+
+fn ask_raw(gateway: &Gateway, request: &str) -> Answer {
+    let answer = gateway.send(request);
+    assert_eq!(status(&answer), "HIT");
+    answer
+}
+
+#[test]
+fn a_call_ends_when_the_last_who_waits_has_left() {
+    let simulator = simulator();
+    let lines = "[gateways.default]\nauthentication = false\n";
+    let gateway = start(&simulator, "auto", lines);
+    let together = "cf-aig-coalesce: true\r\n";
+    for body in [
+        streamed("m+sim-tokens-100+tps-100+hang-after-20"),
+        chat("hi").replace("gpt-4o-mini", "m+sim-hang"),
+    ] {
+        let request = post("openai/chat/completions", together, &body);
+        let before = received(&simulator).len();
+        let mut clients: Vec<_> = (0..3).map(|_| gateway.connect()).collect();
+        clients
+            .iter_mut()
+            .for_each(|client| client.write(request.as_bytes()));
+        if body.contains("tps") {
+            clients
+                .iter_mut()
+                .for_each(|client| drop(client.read_until("data: ")));
+        }
+        eventually("the call", || {
+            (received(&simulator).len() == before + 1).then_some(())
+        });
+        drop(clients);
+        eventually("its end", || {
+            let last = received(&simulator).pop().expect("a request");
+            (last["aborted"] == true).then_some(())
+        });
+        eventually("no request", || {
+            (gateway.metric("requests_running") == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn failures_are_shared_by_those_who_wait_and_by_nobody_after_them() {
+    let simulator = simulator();
+    let gateway = start(&simulator, "auto", TOGETHER);
+    let body = chat("hi").replace("gpt-4o-mini", "m+sim-slow-head-1500+status-500");
+    let request = post("openai/chat/completions", "", &body);
+    let answers = at_once(&gateway, &request, 5);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.status == 500 && answer.body == answers[0].body)
+    );
+    assert_eq!(received(&simulator).len(), 1);
+    assert_eq!(gateway.metric("cache_hits_total"), 0);
+    assert_eq!(gateway.send(&request).status, 500);
+    assert_eq!(received(&simulator).len(), 2);
+    // An answer that breaks off breaks off for all.
+    let request = post(
+        "openai/chat/completions",
+        "",
+        &streamed("m+sim-ttft-1000+tps-100+reset-after-5"),
+    );
+    let answers = at_once(&gateway, &request, 5);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| !answer.whole && answer.body == answers[0].body)
+    );
+    assert_eq!(received(&simulator).len(), 3);
+    // Who does not ask for it goes alone.
+    let alone = "cf-aig-coalesce: false\r\ncf-aig-skip-cache: true\r\n";
+    at_once(
+        &gateway,
+        &post("openai/chat/completions", alone, &chat("alone")),
+        5,
+    );
+    assert_eq!(received(&simulator).len(), 8);
+}

@@ -35,7 +35,7 @@ impl Exchange<'_, '_, '_> {
         let mut credential = self.credential(&entry)?;
         if let Some(hit) = self
             .recall("embeddings", &entry, model, &credential, &body)
-            .await
+            .await?
         {
             return Ok(Begun::Recalled(hit));
         }

@@ -295,7 +295,7 @@ impl<'t> Exchange<'_, 't, '_> {
         let mut credential = self.credential(&entry)?;
         if let Some(hit) = self
             .recall("conversation", &entry, model, &credential, &body)
-            .await
+            .await?
         {
             return Ok(Begun::Recalled(hit));
         }
@@ -371,15 +371,22 @@ impl<'t> Exchange<'_, 't, '_> {
         model: &str,
         credential: &Credential,
         body: &Bytes,
-    ) -> Option<Box<Hit>> {
+    ) -> Result<Option<Box<Hit>>, Failure> {
         let gateway = &self.admitted.asked.gateway;
-        let wish = Wish::of(self.head, &gateway.cache)?;
+        let Some(wish) = Wish::of(self.head, &gateway.cache) else {
+            return Ok(None);
+        };
         let key = pay::key_on_request(self.head, self.admitted);
         let spoken = format!("{what} {:?} {}", self.dialect, self.run);
         let paying = &credential.paying;
         let question = Question::unified(&wish, gateway, entry, &spoken, model, paying, key);
         self.settle.unified = true;
-        Box::pin(recall::recall(self.thread, question, body, self.settle)).await
+        let (thread, settings, caller) = (self.thread, self.settings, &mut self.caller);
+        let recalled = recall::recall(thread, settings, caller, question, body, self.settle);
+        let hit = Box::pin(recalled).await?;
+        let caller = std::mem::replace(&mut self.caller, Caller::Nobody);
+        self.caller = recall::asking(caller, self.settle);
+        Ok(hit)
     }
 
     /// The body as the provider gets it, and the memory that fetched media take in it.

@@ -68,7 +68,10 @@ impl Exchange<'_, '_, '_> {
         let (entry, model) = self.provider(asked)?;
         let mut credential = self.credential(&entry)?;
         let body = Bytes::from(input.to_string());
-        if let Some(hit) = self.recall("run", &entry, model, &credential, &body).await {
+        if let Some(hit) = self
+            .recall("run", &entry, model, &credential, &body)
+            .await?
+        {
             return Ok(Begun::Recalled(hit));
         }
         let way = surface::running(entry.provider.slug(), model);
