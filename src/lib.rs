@@ -23,7 +23,7 @@
 //! | [`sim`] | the provider simulator: every dialect, real timing, every fault |
 //! | [`load`] | the load generator, open loop and closed |
 //! | [`store`] | the configuration database: its schema, migrations, backup, the thread that owns it |
-//! | [`telemetry`] | access lines, notices, metrics, and `logs`, the store of log entries: what the operator sees |
+//! | [`telemetry`] | access lines, notices, metrics; `logs`, the store of log entries; `analytics`, figures by the minute and the hour |
 //! | [`manage`] | the management API, one file a resource, each a table of `operation`s; `serve` is its HTTP, `publish` builds snapshots |
 //! | [`server`] | owns threads, listeners, signals, supervision and the drain |
 //! | [`cli`] | the commands, one file each |

@@ -648,3 +648,46 @@ pub const FLIGHT_CLAIMS_MAX: usize = 2;
 pub const FLIGHT_RECHECK: Duration = Duration::from_secs(1);
 /// How long an answer is brought at the most.
 pub const FLIGHT_WATCH: Duration = Duration::from_secs(7 * 86_400);
+/// Bytes of a text by which figures are told apart: models' names fit.
+pub const AGGREGATE_TEXT_MAX: usize = 256;
+
+// --- telemetry: analytics ---
+
+/// How often figures are taken from the data threads and stored: what a kill may lose.
+pub const ANALYTICS_INTERVAL: Duration = Duration::from_secs(1);
+/// Minutes for which figures of single minutes are kept (control plane 10.2): a week.
+pub const ANALYTICS_MINUTES_KEPT: u64 = 7 * 24 * 60;
+/// Minutes for which figures of hours are kept: 400 days.
+pub const ANALYTICS_HOURS_KEPT: u64 = 400 * 24 * 60;
+/// Rows of one minute or one hour before metadata is no longer told apart.
+pub const ANALYTICS_METADATA_MAX: u64 = 10_000;
+/// Rows of one minute or one hour before models and user agents are not told apart either; beyond twice as many nothing is.
+pub const ANALYTICS_ROWS_MAX: u64 = 15_000;
+/// Bytes of the file of figures; beyond them the oldest go.
+pub const ANALYTICS_BYTES_MAX: u64 = 2 << 30;
+/// How often what is too old is looked for.
+pub const ANALYTICS_SWEEP: Duration = Duration::from_secs(600);
+/// Questions that wait for their answers.
+pub const ANALYTICS_QUESTIONS_MAX: usize = 64;
+/// How long one question may take: the figures of seven days' minutes are read in one or two.
+pub const ANALYTICS_QUESTION_WAIT: Duration = Duration::from_secs(10);
+/// Groups and points of one answer, before they are cut to what is shown.
+pub const ANALYTICS_GROUPS_MAX: usize = 200_000;
+/// Points of all series of one answer.
+pub const ANALYTICS_POINTS_MAX: u64 = 100_000;
+/// Days of a user's sessions with which one is compared (control plane 10.3).
+pub const SESSION_DAYS: u64 = 30;
+/// How deep a GraphQL query and its filters nest: both are read by recursion.
+pub const GRAPHQL_DEPTH_MAX: usize = 32;
+/// Fields of one GraphQL query, its fragments spread, and conditions of one filter.
+pub const GRAPHQL_FIELDS_MAX: usize = 1000;
+/// Datasets that one GraphQL query asks for.
+pub const GRAPHQL_QUESTIONS_MAX: usize = 20;
+/// Sets of dimensions known by their numbers, in memory: some hundred bytes each.
+pub const ANALYTICS_KNOWN_MAX: usize = 100_000;
+/// Sets of labels told to Prometheus, at most: each is in five series.
+pub const METRICS_SERIES_MAX: usize = 100_000;
+/// Bytes of the name of a pair of metadata that figures are asked for.
+pub const METADATA_KEY_MAX: usize = 128;
+/// How long the end waits for the last figures to be stored.
+pub const ANALYTICS_STOP_WAIT: Duration = Duration::from_secs(5);

@@ -1,6 +1,8 @@
 //! Latency histograms that merge without a loss: sixteen buckets for each power of two, so that a quantile is within 3.2 % of the
 //! value.
 
+use super::bytes::{read_varint, write_varint};
+
 /// Microseconds, counted in buckets. Only buckets with something in them take room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Latencies {
@@ -102,31 +104,6 @@ fn middle(bucket: u16) -> u64 {
     let power = (bucket >> FINENESS) - 1;
     let lowest = (1 << FINENESS | bucket & ((1 << FINENESS) - 1)) << power;
     lowest + (1 << power) / 2
-}
-
-fn write_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let part = u64::from(byte & 0x7f);
-        if part << shift >> shift != part {
-            return None;
-        }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

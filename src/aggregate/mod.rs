@@ -1,10 +1,11 @@
 //! Figures of traffic (spec: control plane 10): counted by each data thread in a block of its own, apart from the logs, so that
 //! what is not logged is counted all the same. Control takes the blocks away once a second; sums are exact, and histograms merge.
 
+mod bytes;
 mod histogram;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 pub use histogram::Latencies;
@@ -25,6 +26,8 @@ pub struct Dimensions<'a> {
     pub model: Cow<'a, str>,
     /// Sent to the client; 0 where none could be sent.
     pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
     /// Answered from the cache.
     pub cached: bool,
     /// The dynamic route's name.
@@ -35,8 +38,22 @@ pub struct Dimensions<'a> {
     pub token: Cow<'a, str>,
     /// The client's software: the first product of `User-Agent`, without its version.
     pub user_agent: Cow<'a, str>,
-    /// Pairs that the client attached, sorted.
-    pub metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// What the client attached: a flat JSON object, or nothing.
+    pub metadata: Cow<'a, str>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Outcome {
+    /// It was answered, whole and without an error.
+    #[default]
+    Answered,
+    /// It was answered with an error, or not to the end.
+    Failed,
+    /// A limit of requests refused it.
+    RateLimited,
+    /// Guardrails, policies or budgets refused it.
+    Blocked,
 }
 
 /// What stands for values of which there are too many.
@@ -46,44 +63,96 @@ impl Dimensions<'_> {
     /// Apart from the request.
     pub fn into_owned(self) -> Dimensions<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-        let pairs = self.metadata.into_iter();
         Dimensions {
             minute: self.minute,
             gateway: owned(self.gateway),
             provider: owned(self.provider),
             model: owned(self.model),
             status: self.status,
+            outcome: self.outcome,
             cached: self.cached,
             route: owned(self.route),
             key_alias: owned(self.key_alias),
             token: owned(self.token),
             user_agent: owned(self.user_agent),
-            metadata: pairs
-                .map(|(key, value)| (owned(key), owned(value)))
-                .collect(),
+            metadata: owned(self.metadata),
+        }
+    }
+
+    /// The pairs of the metadata, sorted, their values as text.
+    pub fn pairs(&self) -> BTreeMap<String, String> {
+        let read = serde_json::from_str::<serde_json::Map<_, _>>(&self.metadata);
+        let pairs = read.unwrap_or_default().into_iter();
+        pairs
+            .map(|(key, value)| match value {
+                serde_json::Value::String(text) => (key, text),
+                value => (key, value.to_string()),
+            })
+            .collect()
+    }
+
+    /// With metadata of one form, whichever way clients wrote it.
+    pub fn plain(self) -> Self {
+        if self.metadata.is_empty() {
+            return self;
+        }
+        let metadata = written(&self.pairs());
+        Self {
+            metadata: metadata.into(),
+            ..self
+        }
+    }
+
+    /// The same with less detail, the next of which is less again; of the last there is one row an hour for each status.
+    pub fn coarser(&self, step: usize) -> Self {
+        match step {
+            0 => self.clone(),
+            1 => self.without_metadata(),
+            2 => self.without_clients_words(),
+            _ => self.least(),
+        }
+    }
+
+    /// Without the values of pairs, of which clients may make any number.
+    fn without_metadata(&self) -> Self {
+        let keys = self.pairs().into_keys();
+        let other = keys.map(|key| (key, OTHER.to_owned())).collect();
+        Self {
+            metadata: written(&other).into(),
+            ..self.clone()
         }
     }
 
     /// With everything that clients choose replaced by one word: where each request brings another value, none is kept.
-    fn coarse(&self) -> Self {
+    fn without_clients_words(&self) -> Self {
         Self {
             model: Cow::Borrowed(OTHER),
             user_agent: Cow::Borrowed(OTHER),
-            metadata: Vec::new(),
+            metadata: Cow::Borrowed(""),
             ..self.clone()
         }
     }
 
-    /// Without the pairs, of which clients may make any number.
-    fn without_metadata(&self) -> Self {
-        let other = self
-            .metadata
-            .iter()
-            .map(|(key, _)| (key.clone(), Cow::Borrowed(OTHER)));
+    fn least(&self) -> Self {
+        let other = || Cow::Borrowed(OTHER);
         Self {
-            metadata: other.collect(),
-            ..self.clone()
+            minute: self.minute - self.minute % 60,
+            gateway: other(),
+            provider: other(),
+            route: Cow::Borrowed(""),
+            key_alias: Cow::Borrowed(""),
+            token: other(),
+            ..self.without_clients_words()
         }
+    }
+}
+
+/// Pairs as JSON; none as nothing.
+fn written(pairs: &BTreeMap<String, String>) -> String {
+    match pairs.is_empty() {
+        true => String::new(),
+        // A map of texts can always be written.
+        false => serde_json::to_string(pairs).unwrap_or_default(),
     }
 }
 
@@ -94,6 +163,8 @@ pub struct Cell {
     pub requests: u64,
     /// Those that were answered with an error or not to the end.
     pub errors: u64,
+    /// Those that the gateway's own cache answered.
+    pub cached: u64,
     /// Tokens of prompts, cached ones included; nothing of answers from the gateway's own cache.
     pub tokens_in: u64,
     /// Generated tokens.
@@ -124,12 +195,18 @@ pub struct Cell {
     pub fallbacks: u64,
     /// From the whole head to the last byte, microseconds in all.
     pub duration_sum: u64,
-    /// The same, spread.
+    /// The last minute in which one came.
+    pub last: u64,
+    /// `duration_sum`, spread.
     pub duration: Latencies,
     /// To the first byte of the answer.
     pub first_byte: Latencies,
     /// The gateway's own share.
     pub own: Latencies,
+    /// Waits for a connection, of requests that reached a provider.
+    pub connect: Latencies,
+    /// The provider's time to its first byte.
+    pub upstream: Latencies,
 }
 
 impl Cell {
@@ -138,6 +215,7 @@ impl Cell {
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         add(&mut self.requests, other.requests);
         add(&mut self.errors, other.errors);
+        add(&mut self.cached, other.cached);
         add(&mut self.tokens_in, other.tokens_in);
         add(&mut self.tokens_out, other.tokens_out);
         add(&mut self.cache_read, other.cache_read);
@@ -151,11 +229,14 @@ impl Cell {
         add(&mut self.retries, other.retries);
         add(&mut self.fallbacks, other.fallbacks);
         add(&mut self.duration_sum, other.duration_sum);
+        self.last = self.last.max(other.last);
         self.cost += other.cost;
         self.cost_saved += other.cost_saved;
         self.duration.merge(&other.duration);
         self.first_byte.merge(&other.first_byte);
         self.own.merge(&other.own);
+        self.connect.merge(&other.connect);
+        self.upstream.merge(&other.upstream);
     }
 }
 
@@ -177,14 +258,15 @@ impl Block {
     }
 }
 
-/// Figures by their dimensions. Beyond [`AGGREGATE_METADATA_MAX`] rows metadata is not told apart any more, and beyond
-/// [`AGGREGATE_ROWS_MAX`] rows nothing is that clients choose; the sums stay exact.
+/// Figures by their dimensions. Beyond [`AGGREGATE_METADATA_MAX`] rows metadata is not told apart any more, beyond
+/// [`AGGREGATE_ROWS_MAX`] nothing is that clients choose, and beyond twice as many nothing but the hour; the sums stay exact.
 #[derive(Debug, Default)]
 pub struct Rows {
     hasher: ahash::RandomState,
     /// By a hash, so that a row is found without owning its texts.
-    rows: HashMap<u64, Vec<(Dimensions<'static>, Cell)>>,
+    rows: HashMap<u64, Vec<(Dimensions<'static>, Cell)>, ahash::RandomState>,
     count: usize,
+    blurred: u64,
 }
 
 impl Rows {
@@ -198,20 +280,45 @@ impl Rows {
         self.count == 0
     }
 
+    /// How often figures were counted with less detail than they came with.
+    pub fn blurred(&self) -> u64 {
+        self.blurred
+    }
+
     /// The figures of these dimensions, or of coarser ones where there are too many.
+    #[inline]
     pub fn cell(&mut self, dimensions: &Dimensions<'_>) -> &mut Cell {
         if self.count >= AGGREGATE_METADATA_MAX && !self.has(dimensions) {
-            return match self.count >= AGGREGATE_ROWS_MAX {
-                true => self.exact(&dimensions.coarse()),
-                false => self.exact(&dimensions.without_metadata()),
-            };
+            return self.blurred_cell(dimensions);
         }
         self.exact(dimensions)
+    }
+
+    #[cold]
+    fn blurred_cell(&mut self, dimensions: &Dimensions<'_>) -> &mut Cell {
+        self.blurred += 1;
+        let step = 1
+            + usize::from(self.count >= AGGREGATE_ROWS_MAX)
+            + usize::from(self.count >= 2 * AGGREGATE_ROWS_MAX);
+        self.exact(&dimensions.coarser(step))
+    }
+
+    /// Counts all that another has counted.
+    pub fn merge(&mut self, other: Self) {
+        self.blurred += other.blurred;
+        for (dimensions, cell) in other.into_rows() {
+            self.cell(&dimensions).merge(&cell);
+        }
     }
 
     /// Every row.
     pub fn into_rows(self) -> impl Iterator<Item = (Dimensions<'static>, Cell)> {
         self.rows.into_values().flatten()
+    }
+
+    /// Every row, to look at.
+    pub fn iter(&self) -> impl Iterator<Item = &(Dimensions<'static>, Cell)> {
+        self.rows.values().flatten()
     }
 
     fn has(&self, dimensions: &Dimensions<'_>) -> bool {
@@ -243,7 +350,7 @@ mod tests {
             minute: 7,
             gateway: "main".into(),
             model: model.to_owned().into(),
-            metadata: vec![("user".into(), user.to_owned().into())],
+            metadata: format!("{{\"user\":\"{user}\"}}").into(),
             ..Dimensions::default()
         }
     }
@@ -287,6 +394,7 @@ mod tests {
             rows.cell(&dimensions(&model, &at.to_string())).requests += 1;
         }
         assert!(rows.len() <= AGGREGATE_ROWS_MAX + 1, "{} rows", rows.len());
+        assert_eq!(rows.blurred(), (many - AGGREGATE_METADATA_MAX) as u64);
         let mut sum = Cell::default();
         let mut others = 0;
         for (dimensions, cell) in rows.into_rows() {
@@ -295,6 +403,39 @@ mod tests {
         }
         assert_eq!(sum.requests, many as u64);
         assert!(others > 0);
+    }
+
+    #[test]
+    fn however_many_rows_the_last_step_is_one_an_hour() {
+        let mut rows = Rows::default();
+        for at in 0..4 * AGGREGATE_ROWS_MAX as u64 {
+            let token = Dimensions {
+                minute: at % 120,
+                token: at.to_string().into(),
+                ..dimensions("a", "x")
+            };
+            rows.cell(&token).requests += 1;
+        }
+        assert!(rows.len() <= 2 * AGGREGATE_ROWS_MAX + 2);
+        let sum: u64 = rows.iter().map(|(_, cell)| cell.requests).sum();
+        assert_eq!(sum, 4 * AGGREGATE_ROWS_MAX as u64);
+    }
+
+    #[test]
+    fn metadata_is_of_one_form_and_loses_its_values_first() {
+        let written = |text: &'static str| Dimensions {
+            metadata: text.into(),
+            ..dimensions("a", "x")
+        };
+        let one = written(r#"{"z":1,"a":"t","m":true}"#).plain();
+        assert_eq!(one.metadata, r#"{"a":"t","m":"true","z":"1"}"#);
+        assert_eq!(one, written(r#"{"a":"t","m":"true","z":"1"}"#).plain());
+        assert_eq!(
+            one.coarser(1).metadata,
+            r#"{"a":"other","m":"other","z":"other"}"#
+        );
+        assert_eq!(one.coarser(2).metadata, "");
+        assert_eq!(written("").plain().metadata, "");
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 43] = [
+pub(super) const KEYS: [&str; 45] = [
     "account.id",
+    "analytics.user_key",
     "data.access_log",
     "data.body_max",
     "cache.disk_bytes",
@@ -55,6 +56,7 @@ pub(super) const KEYS: [&str; 43] = [
     "management.allow_plaintext",
     "management.listen",
     "media.fetch",
+    "metrics.max_series",
     "providers",
     "public_url",
     "upstream.ca_file",

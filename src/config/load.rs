@@ -5,12 +5,12 @@ use std::fmt;
 use super::file::{Entry, GATEWAY_KEYS, parse_file};
 use super::value;
 use super::{
-    Cache, Config, ConfigError, Data, Flags, GatewayConfig, Logs, Management, Media,
-    ProviderConfig, SecretSource, TlsFiles, Upstream,
+    Analytics, Cache, Config, ConfigError, Data, Flags, GatewayConfig, Logs, Management, Media,
+    Metrics, ProviderConfig, SecretSource, TlsFiles, Upstream,
 };
 use crate::limits::{
     CACHE_DISK_MIN, CACHE_MEMORY_MIN, CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX,
-    HEADERS_MAX, LOG_BODY_DAYS_DEFAULT, LOG_DAYS_DEFAULT, LOG_DISK_MIN,
+    HEADERS_MAX, LOG_BODY_DAYS_DEFAULT, LOG_DAYS_DEFAULT, LOG_DISK_MIN, METRICS_SERIES_MAX,
 };
 use crate::providers::Slug;
 
@@ -145,6 +145,10 @@ impl Sources<'_> {
         let media = self.one("media.fetch", "false", value::boolean);
         let logs = self.logs();
         let cache = self.cache();
+        let max_series = self.one("metrics.max_series", "1000", |text| {
+            value::number(text, 1, METRICS_SERIES_MAX)
+        });
+        let user_key = self.one("analytics.user_key", "user_id", value::metadata_key);
         let account_id = self.optional("account.id", "made at the first start", value::id);
         let data_dir = self.one("data_dir", "./ringgate-data", value::path);
         let providers = self.providers();
@@ -162,6 +166,12 @@ impl Sources<'_> {
             media: Media { fetch: media? },
             logs: logs?,
             cache: cache?,
+            metrics: Metrics {
+                max_series: max_series?,
+            },
+            analytics: Analytics {
+                user_key: user_key?,
+            },
             account_id,
             data_dir: data_dir?,
             providers,

@@ -36,6 +36,10 @@ pub struct Config {
     pub logs: Logs,
     /// Stored answers.
     pub cache: Cache,
+    /// The metrics page.
+    pub metrics: Metrics,
+    /// Figures of traffic.
+    pub analytics: Analytics,
     /// `account.id`: `[A-Za-z0-9_-]{1,64}`; `None`: made and stored at the first start.
     pub account_id: Option<String>,
     /// Where state is kept.
@@ -196,6 +200,20 @@ pub struct Cache {
     pub memory_bytes: Option<u64>,
     /// Bytes of disk behind it; 0: none.
     pub disk_bytes: u64,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metrics {
+    /// Sets of labels; what comes after them is counted as `other`.
+    pub max_series: usize,
+}
+
+/// `[analytics]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analytics {
+    /// The pair of the metadata that names the user.
+    pub user_key: String,
 }
 
 /// `[providers.NAME]`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{AccessLog, Driver, ErrorStatus};
-use crate::limits::THREADS_MAX;
+use crate::limits::{METADATA_KEY_MAX, THREADS_MAX};
 use crate::net::origin::Origin;
 use crate::net::tls::Roots;
 use crate::providers::{BaseUrl, is_label};
@@ -57,6 +57,14 @@ pub(super) fn readable(text: &str) -> Parsed<PathBuf> {
     match std::fs::File::open(&path) {
         Ok(_) => Ok(path),
         Err(error) => Err(format!("{text}: {error}")),
+    }
+}
+
+/// The name of a pair of metadata.
+pub(super) fn metadata_key(text: &str) -> Parsed<String> {
+    match (1..=METADATA_KEY_MAX).contains(&text.len()) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("must have 1 to {METADATA_KEY_MAX} characters")),
     }
 }
 

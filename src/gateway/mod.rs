@@ -8,6 +8,7 @@ mod caller;
 mod connection;
 mod credential;
 mod error;
+mod figures;
 mod flight;
 mod knobs;
 pub mod media;
@@ -39,6 +40,7 @@ pub use connection::{Edge, serve};
 pub use error::GatewayError;
 pub use mint::Minted;
 
+use crate::aggregate::Block;
 use crate::net::connect::Connector;
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mailbox;
@@ -99,6 +101,8 @@ pub struct Thread {
     pub records: RefCell<rtrb::Producer<Record>>,
     /// Its counters, which control reads.
     pub counters: Arc<Counters>,
+    /// Its figures, which control takes away.
+    pub figures: Arc<Block>,
     /// Its source of request ids.
     pub ids: RefCell<Ids>,
     /// Whether answers tell the client to close.

@@ -10,7 +10,7 @@ use quanta::Instant;
 use super::credential::Paying;
 use super::error::GatewayError;
 use super::recall::Storing;
-use super::{Thread, metadata};
+use super::{Thread, figures, metadata};
 use crate::config::ErrorStatus;
 use crate::dialect::named::ModelSearch;
 use crate::http::{Method, RequestHead, write};
@@ -33,6 +33,8 @@ pub(super) struct Settle<'a> {
     event_id: Option<Box<[u8]>>,
     /// The price that the caller names (data plane 8.3).
     custom_cost: Option<CustomCost>,
+    /// What figures say of the request where no log entry is written.
+    unlogged: Option<Box<Logged>>,
     /// Whether the body named the provider, so that the answer's head tells which it was.
     pub unified: bool,
     /// Whether somebody else writes the record: this guard is of a part, or its request goes on without it.
@@ -57,6 +59,7 @@ pub(super) struct Settle<'a> {
 struct Kept {
     record: Record,
     timeline: Timeline,
+    unlogged: Option<Box<Logged>>,
     unified: bool,
     since: Instant,
 }
@@ -105,6 +108,7 @@ impl<'a> Settle<'a> {
             timeline,
             event_id,
             custom_cost: None,
+            unlogged: None,
             unified: false,
             search: None,
             server_timing: false,
@@ -130,6 +134,7 @@ impl<'a> Settle<'a> {
             record: Box::new(std::mem::replace(&mut *self.record, left)),
             timeline: self.timeline,
             custom_cost: self.custom_cost.take(),
+            unlogged: self.unlogged.take(),
         }
     }
 
@@ -142,6 +147,7 @@ impl<'a> Settle<'a> {
             timeline: handed.timeline,
             event_id: None,
             custom_cost: handed.custom_cost,
+            unlogged: handed.unlogged,
             unified: false,
             search: None,
             server_timing: false,
@@ -168,6 +174,7 @@ impl<'a> Settle<'a> {
             timeline: Timeline::begin(self.timeline.began),
             event_id: None,
             custom_cost: self.custom_cost.clone(),
+            unlogged: None,
             unified: self.unified,
             search: None,
             server_timing: false,
@@ -226,6 +233,7 @@ impl<'a> Settle<'a> {
         let kept = Kept {
             record,
             timeline: std::mem::replace(&mut self.timeline, timeline),
+            unlogged: self.unlogged.take(),
             unified: std::mem::take(&mut self.unified),
             since: timeline.began,
         };
@@ -250,6 +258,7 @@ impl<'a> Settle<'a> {
         let last = Kept {
             record: std::mem::replace(&mut *self.record, kept.record),
             timeline: std::mem::replace(&mut self.timeline, kept.timeline),
+            unlogged: std::mem::replace(&mut self.unlogged, kept.unlogged),
             unified: std::mem::replace(&mut self.unified, kept.unified),
             since: now,
         };
@@ -270,6 +279,8 @@ impl<'a> Settle<'a> {
             record.end = End::Complete;
         }
         counters.count_use(&record);
+        let known = record.log.as_deref().or(step.unlogged.as_deref());
+        figures::count_step(&self.thread.figures, &record, known);
         if self.thread.records.borrow_mut().push(record).is_err() {
             bump(&counters.records_dropped, 1);
         }
@@ -277,7 +288,7 @@ impl<'a> Settle<'a> {
 
     /// Notes for the log a try that failed and is followed by another one.
     pub fn tried(&mut self, tried: Try) {
-        if let Some(log) = &mut self.record.log {
+        if let Some(log) = self.record.log.as_mut().or(self.unlogged.as_mut()) {
             log.tries.push(tried);
         }
     }
@@ -299,7 +310,7 @@ impl<'a> Settle<'a> {
     /// from the head.
     fn log(&mut self, head: &RequestHead, settings: &LogSettings) {
         if !switch(head, "cf-aig-collect-log").unwrap_or(settings.collect) {
-            return;
+            return self.leave_unlogged(head);
         }
         let text = |name| head.header(name).and_then(logged_header);
         // The entries of one request's steps are tied together by the first one's id.
@@ -322,16 +333,25 @@ impl<'a> Settle<'a> {
 
     /// Notes for the log which program asked, where a step's head does not tell.
     pub fn log_client(&mut self, head: &RequestHead) {
-        if let Some(log) = &mut self.record.log
-            && log.user_agent.is_none()
-        {
+        let known = self.record.log.as_mut().or(self.unlogged.as_mut());
+        if let Some(log) = known.filter(|log| log.user_agent.is_none()) {
             log.user_agent = head.header("user-agent").and_then(logged_header);
         }
     }
 
-    /// Notes for the log who pays.
+    /// The request is counted all the same.
+    #[cold]
+    fn leave_unlogged(&mut self, head: &RequestHead) {
+        self.unlogged = Some(Box::new(Logged {
+            metadata: head.header("cf-aig-metadata").and_then(metadata::read),
+            user_agent: head.header("user-agent").and_then(logged_header),
+            ..Logged::default()
+        }));
+    }
+
+    /// Notes for the log and the figures who pays.
     pub fn log_payer(&mut self, paying: &Paying) {
-        if let Some(log) = &mut self.record.log {
+        if let Some(log) = self.record.log.as_mut().or(self.unlogged.as_mut()) {
             log.paid_by = match paying {
                 Paying::Request => PaidBy::Request,
                 Paying::Stored(key) => PaidBy::Stored(key.alias.clone()),
@@ -544,6 +564,8 @@ impl Drop for Settle<'_> {
         self.record.timings = self.timeline.timings(now);
         bump(&counters.running, u64::MAX);
         counters.count(&self.record, now.saturating_duration_since(self.began));
+        let known = self.record.log.as_deref().or(self.unlogged.as_deref());
+        figures::count(&self.thread.figures, &self.record, known);
         let mut records = self.thread.records.borrow_mut();
         // Not by `push`, which would hand the record back and so moves it three times more.
         let mut chunk = records.write_chunk_uninit(1).ok();
@@ -573,6 +595,7 @@ pub(super) struct Handed {
     record: Box<Record>,
     timeline: Timeline,
     custom_cost: Option<CustomCost>,
+    unlogged: Option<Box<Logged>>,
 }
 
 /// Bodies of a request, of which nothing came yet.

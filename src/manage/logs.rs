@@ -10,6 +10,7 @@ use super::operation::{Answers, Body, Call, Line, Needs, Operation, READ, WRITE,
 use super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required, required_nullable};
 use crate::access::Permission as P;
 use crate::record::Id;
+use crate::telemetry::analytics::Analytics;
 use crate::telemetry::logs::{
     Condition, Edit, Extremes, FilterError, Form, Found, Key, Log, Logs, Operator, Order, OrderBy,
     Query, Value as FilterValue, Which, between, bound, condition, flag,
@@ -220,6 +221,7 @@ pub(super) enum Ask {
         answer: Value,
     },
     Store,
+    Figures(super::analytics::Ask),
 }
 
 impl Ask {
@@ -231,12 +233,12 @@ impl Ask {
             _ => Err(Problem::new(
                 503,
                 7011,
-                "Log entries are read and changed through a running server",
+                "Log entries are read and changed, and figures read, through a running server",
             )),
         }
     }
 
-    fn later(self) -> Result<Answer, Problem> {
+    pub(super) fn later(self) -> Result<Answer, Problem> {
         Ok(Answer::Later(Box::new(Later {
             ask: self,
             line: None,
@@ -244,13 +246,15 @@ impl Ask {
     }
 }
 
-/// Asks the log store, or, for evaluations, `evaluate`s.
+/// Asks the log store or the figures, or, for evaluations, `evaluate`s.
 pub(super) async fn answer(
     logs: &Logs,
+    analytics: &Analytics,
     evaluate: impl FnOnce(),
     ask: Ask,
 ) -> Result<Answer, Problem> {
     match ask {
+        Ask::Figures(ask) => super::analytics::answer(analytics, logs, ask).await,
         Ask::Find(query, page, per_page) => {
             let found = logs.find(query).await?;
             Ok(Answer::Raw(show_page(&found, page, per_page)))

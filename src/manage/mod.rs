@@ -2,6 +2,7 @@
 //! answer. Its caller is the HTTP listener, or a command on the data directory.
 
 mod accounts;
+mod analytics;
 mod answer;
 mod audit;
 mod custom_providers;
@@ -67,6 +68,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         tokens::ACCOUNT,
     ]
     .into_iter()
+    .chain(analytics::OPERATIONS.iter().copied())
     .flatten()
 }
 

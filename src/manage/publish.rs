@@ -65,6 +65,8 @@ pub struct Declared {
     pub file: String,
     /// How clients reach the data listener.
     pub public_url: Option<String>,
+    /// What figures of users go by.
+    pub(super) user_key: String,
     pub(super) gateways: BTreeMap<String, gateways::Row>,
     /// Built-in providers and the file's own, by every name.
     pub(super) providers: Map<Box<str>, Arc<ProviderEntry>>,
@@ -96,6 +98,7 @@ impl Declared {
         Ok(Self {
             file: config.file.clone(),
             public_url: config.public_url.clone(),
+            user_key: config.analytics.user_key.clone(),
             gateways,
             providers: providers(config)?,
             is_reachable: config

@@ -22,6 +22,7 @@ use crate::limits::MANAGE_BODY_MAX;
 use crate::providers::bearer;
 use crate::snapshot::{Published, Token};
 use crate::store::{Database, Store, uuid};
+use crate::telemetry::analytics::Analytics;
 use crate::telemetry::logs::Logs;
 
 /// What the pages ask of the running server.
@@ -46,6 +47,8 @@ pub struct Api {
     pub logs: Arc<Logs>,
     /// Runs evaluations.
     pub evaluator: Evaluator,
+    /// Figures of traffic.
+    pub analytics: Arc<Analytics>,
     /// Whether calls from this machine that show no token are the operator's (`serve --dev`, control plane 7.3).
     pub dev: bool,
 }
@@ -178,7 +181,8 @@ impl Api {
 
     /// Asks the log store. A change there is written down once it is done.
     async fn finish(self: &Arc<Self>, later: Later) -> Result<Answer, Problem> {
-        let answer = logs::answer(&self.logs, || self.evaluate(), later.ask).await?;
+        let evaluate = || self.evaluate();
+        let answer = logs::answer(&self.logs, &self.analytics, evaluate, later.ask).await?;
         if let Some(line) = later.line {
             let write = move |database: &mut Database| line.write(database.connection());
             self.store.call(write).await??;

@@ -117,6 +117,11 @@ impl Record {
             log: None,
         }
     }
+
+    /// Whether the client got a whole answer that is no error.
+    pub fn succeeded(&self) -> bool {
+        (200..400).contains(&self.status) && self.end == End::Complete
+    }
 }
 
 /// What an answer out of the cache took when it was made (resolutions 5).
@@ -611,6 +616,10 @@ pub struct Counters {
     pub own: Histogram,
     /// The whole request.
     pub total: Histogram,
+    /// Waits for a connection, of requests that reached a provider.
+    pub connect: Histogram,
+    /// The provider's time to its first byte.
+    pub upstream: Histogram,
     /// Waits for one of an origin's connections, of requests that had to.
     pub queued: Histogram,
     /// Seconds since the start at which the thread was last seen alive.
@@ -626,6 +635,10 @@ impl Counters {
         self.count_use(record);
         self.own.add(record.timings.own());
         self.total.add(total);
+        if record.upstream.is_some() {
+            self.connect.add(record.timings.connect);
+            self.upstream.add(record.timings.upstream);
+        }
     }
 
     /// Counts what a step of a request used, which another step answered.

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::data::{self, Seat};
 use super::journal::{self, Journal};
 use super::{DataDir, Premises, Start, StartError, Summary, cache, listen};
+use crate::aggregate::Block;
 use crate::config::{AccessLog, Config, Driver};
 use crate::gateway::{Ask, Edge, Shared};
 use crate::http::HeadLimits;
@@ -39,6 +40,7 @@ use crate::record::Counters;
 use crate::snapshot::{Published, Snapshot};
 use crate::store::{Database, Store};
 use crate::tables::cache::Cache;
+use crate::telemetry::analytics::Analytics;
 use crate::telemetry::logs::{self, Bounds, Logs};
 use crate::telemetry::{Format, Writer, notice, prometheus};
 
@@ -137,6 +139,7 @@ struct State {
     writer: Mutex<Option<Writer>>,
     logs: Arc<Logs>,
     cache: Arc<Cache>,
+    analytics: Arc<Analytics>,
     epoch: Instant,
 }
 
@@ -207,6 +210,8 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         published.clone(),
     );
     let logs = Arc::new(logs.map_err(thread_failed("logs"))?);
+    let analytics = Analytics::start(data_dir.path(), config.metrics.max_series);
+    let analytics = Arc::new(analytics.map_err(thread_failed("analytics"))?);
     let writer = Writer::start(format, logs.clone()).map_err(thread_failed("writer"))?;
     let journal = Journal::start(ledger.clone(), counters).map_err(thread_failed("counters"))?;
     let store = Store::start(database).map_err(thread_failed("store"))?;
@@ -216,6 +221,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         store,
         logs: logs.clone(),
         evaluator: Evaluator::default(),
+        analytics: analytics.clone(),
         dev,
     });
     let cache = cache::open(&config.cache, data_dir.path()).map_err(thread_failed("cache"))?;
@@ -248,6 +254,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         writer: Mutex::new(Some(writer)),
         logs,
         cache,
+        analytics,
         epoch: Instant::now(),
     });
     let (exited, exits) = mpsc::unbounded_channel();
@@ -377,6 +384,7 @@ impl Running {
         crew.state.logs.stop();
         journal.stop();
         crew.state.cache.stop();
+        crew.state.analytics.stop();
         outcome
     }
 }
@@ -428,6 +436,8 @@ impl Crew {
             .heartbeat
             .store(self.state.epoch.elapsed().as_secs(), Ordering::Relaxed);
         self.state.counters().push(counters.clone());
+        let figures = Arc::new(Block::default());
+        self.state.analytics.add(figures.clone());
         post.counters = counters.clone();
         self.state.set_mailbox(index, mailbox.clone());
         post.mailbox = Some(mailbox.clone());
@@ -440,6 +450,7 @@ impl Crew {
             inbox,
             records: producer,
             counters,
+            figures,
             driver: post.driver,
             pool: PoolLimits {
                 per_origin: self.config.upstream.connections_per_origin,
@@ -581,6 +592,7 @@ impl Crew {
             return notice::say(format_args!("reload refused, nothing changed: {error}"));
         }
         self.state.logs.bound(log_bounds(&config));
+        self.state.analytics.bound(config.metrics.max_series);
         for warning in &config.warnings {
             notice::say(format_args!("warning: {warning}"));
         }
@@ -705,7 +717,10 @@ impl manage::Status for State {
             publications: self.published.count(),
             cache: self.cache.stats(),
         };
-        prometheus::render(&self.counters(), process, Some(&self.logs))
+        let counters = self.counters().clone();
+        let mut page = prometheus::render(&counters, process, Some(&self.logs));
+        prometheus::render_analytics(&mut page, &self.analytics);
+        page
     }
 }
 

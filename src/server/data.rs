@@ -11,6 +11,7 @@ use std::sync::mpsc::SyncSender;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::aggregate::Block;
 use crate::gateway::{Edge, Minted, Shared, Thread, serve};
 use crate::limits::{ACCEPT_PAUSE, DRAIN_CHECK, DRAIN_IDLE, LAST_WORDS};
 use crate::net::driver::{DriverChoice, Probe, Runtime};
@@ -36,6 +37,8 @@ pub(super) struct Seat {
     pub records: rtrb::Producer<Record>,
     /// Its counters.
     pub counters: Arc<Counters>,
+    /// Its figures.
+    pub figures: Arc<Block>,
     /// Which driver it may take.
     pub driver: DriverChoice,
     /// Bounds of its pool.
@@ -73,6 +76,7 @@ async fn live(seat: Seat) -> bool {
         minted: Minted::default(),
         records: RefCell::new(seat.records),
         counters: seat.counters,
+        figures: seat.figures,
         ids: RefCell::new(Ids::new(seat.index as u8, seat.run)),
         draining: Cell::new(false),
         connections: Cell::new(0),

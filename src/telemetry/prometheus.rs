@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::analytics::Analytics;
 use super::logs::Logs;
 use crate::meter::cost::Money;
 use crate::record::{Counters, Histogram, LATENCY_BUCKETS};
@@ -138,6 +139,16 @@ pub fn render(threads: &[Arc<Counters>], process: Process, logs: Option<&Logs>) 
     );
     page.histogram("request_seconds", "Whole requests.", |c| &c.total);
     page.histogram(
+        "connect_seconds",
+        "Waits for a connection, 0 where it was warm, of requests that reached a provider.",
+        |c| &c.connect,
+    );
+    page.histogram(
+        "upstream_seconds",
+        "The provider's time to its first byte.",
+        |c| &c.upstream,
+    );
+    page.histogram(
         "upstream_queue_seconds",
         "Waits for a connection to an origin at its bound.",
         |c| &c.queued,
@@ -170,6 +181,36 @@ pub fn render(threads: &[Arc<Counters>], process: Process, logs: Option<&Logs>) 
         page.logs(logs);
     }
     page.out
+}
+
+/// Appends the labelled series, and what became of the figures.
+pub fn render_analytics(out: &mut String, analytics: &Analytics) {
+    analytics.write_series(out);
+    let mut page = Page {
+        out: std::mem::take(out),
+        threads: &[],
+    };
+    let stats = analytics.stats();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    page.single(
+        "analytics_blurred_total",
+        "counter",
+        "Figures counted with less detail than they came with, for want of room; the sums are exact.",
+        read(&stats.blurred),
+    );
+    page.single(
+        "analytics_failures_total",
+        "counter",
+        "Writes of figures that failed; they wait in memory.",
+        read(&stats.failures),
+    );
+    page.single(
+        "analytics_bytes",
+        "gauge",
+        "Bytes of the file of figures.",
+        read(&stats.bytes),
+    );
+    *out = page.out;
 }
 
 struct Page<'a> {
@@ -334,9 +375,9 @@ impl Page<'_> {
 
     fn statuses(&mut self) {
         self.head(
-            "requests_total",
+            "responses_total",
             "counter",
-            "Requests by class of their status; none: the client left before one was sent.",
+            "Requests by class of their status, of all gateways and of none; none: the client left before one was sent.",
         );
         let classes = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
         for (index, class) in classes.into_iter().enumerate() {
@@ -347,7 +388,7 @@ impl Page<'_> {
                 .sum();
             let _ = writeln!(
                 self.out,
-                "ringgate_requests_total{{status=\"{class}\"}} {value}"
+                "ringgate_responses_total{{status=\"{class}\"}} {value}"
             );
         }
     }
@@ -401,7 +442,7 @@ mod tests {
             page.contains("\nringgate_connections_accepted_total 5\n"),
             "{page}"
         );
-        assert!(page.contains("ringgate_requests_total{status=\"2xx\"} 1\n"));
+        assert!(page.contains("ringgate_responses_total{status=\"2xx\"} 1\n"));
         assert!(page.contains("ringgate_request_seconds_bucket{le=\"0.000025\"} 0\n"));
         assert!(page.contains("ringgate_request_seconds_bucket{le=\"+Inf\"} 0\n"));
         for line in page.lines().filter(|line| !line.starts_with('#')) {

@@ -35,7 +35,7 @@ fn health_readiness_and_metrics_are_told() {
     let record = gateway.access.record("/v1/acc");
     let page = gateway.manage("/metrics").text();
     assert!(
-        page.contains("ringgate_requests_total{status=\"2xx\"} 1"),
+        page.contains("ringgate_responses_total{status=\"2xx\"} 1"),
         "{page}"
     );
     // The parts of the time add up.

@@ -1,5 +1,6 @@
 //! The real binary against the simulator, one module a capability.
 
+mod analytics;
 mod bodies;
 mod cache;
 mod clocks;

@@ -80,6 +80,13 @@ fn rule(method: &str, path: &str) -> Rule {
     if below.starts_with("/audit_logs") || below.starts_with("/logs/audit") {
         return holders(&[], &[]);
     }
+    if below == "/graphql" {
+        return Rule::Holders(BTreeSet::from([
+            "AI Gateway Read",
+            "AI Gateway Write",
+            "Account Analytics Read",
+        ]));
+    }
     assert!(
         below.starts_with("/ai-gateway/"),
         "a rule for {method} {path} is missing"
@@ -212,6 +219,7 @@ fn furnish(manager: &mut Manager) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("account_id", "acc".to_owned()),
         ("gateway_id", "g".to_owned()),
+        ("user", "ada".to_owned()),
         ("provider", "openai".to_owned()),
         ("route_id", id(&route)),
         (

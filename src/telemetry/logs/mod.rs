@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod catalog;
-mod clock;
+pub(super) mod clock;
 mod filter;
 mod keeper;
 mod readable;
@@ -121,6 +121,7 @@ type Question = Box<dyn FnOnce(&mut Reader) + Send>;
 pub struct Logs {
     queue: Arc<Queue>,
     stats: Arc<Stats>,
+    catalog: Arc<Catalog>,
     questions: SyncSender<Question>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -152,6 +153,7 @@ impl Logs {
         Ok(Self {
             queue,
             stats,
+            catalog,
             questions,
             writer: Mutex::new(Some(writer)),
         })
@@ -165,6 +167,11 @@ impl Logs {
     /// Counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Entries of a gateway that are stored.
+    pub fn rows(&self, gateway: &str) -> u64 {
+        self.catalog.rows(gateway)
     }
 
     /// Records that wait to be written.

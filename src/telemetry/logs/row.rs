@@ -10,7 +10,7 @@ use super::redact::{redact, redact_messages, redact_text};
 use crate::http::eventstream;
 use crate::limits::LOG_BODY_BYTES_MAX;
 use crate::meter;
-use crate::record::{CapturedBody, End, Id, Logged, PaidBy, Record, Timings};
+use crate::record::{CapturedBody, Id, Logged, PaidBy, Record, Timings};
 use crate::snapshot::LogSettings;
 
 /// Bits of the column `flags`.
@@ -180,7 +180,7 @@ impl Row {
         }
         Some(Self {
             id: record.id,
-            success: (200..400).contains(&record.status) && record.end == End::Complete,
+            success: record.succeeded(),
             cached: record.cached.is_some(),
             status: record.status,
             step: record.step,
@@ -400,7 +400,7 @@ fn kind_of(path: &str) -> (Option<&'static str>, Option<&'static str>) {
 mod tests {
     use super::*;
     use crate::meter::cost::Money;
-    use crate::record::{Captured, Decision, Ids, Routed, Trail};
+    use crate::record::{Captured, Decision, End, Ids, Routed, Trail};
     use quanta::Instant;
 
     fn row_of(record: Record, settings: &LogSettings) -> Option<Row> {
