@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 45] = [
+pub(super) const KEYS: [&str; 46] = [
     "account.id",
     "analytics.user_key",
     "data.access_log",
@@ -57,6 +57,7 @@ pub(super) const KEYS: [&str; 45] = [
     "management.listen",
     "media.fetch",
     "metrics.max_series",
+    "prices",
     "providers",
     "public_url",
     "upstream.ca_file",
@@ -78,6 +79,23 @@ const REGIONAL_KEYS: [&str; 4] = ["allow_insecure", "api_key", "base_url", "regi
 
 /// Of the provider whose paths name a project as well.
 const PROJECT_KEYS: [&str; 5] = ["allow_insecure", "api_key", "base_url", "project", "region"];
+
+/// What a price names: dollars for a million tokens, and for one search and one request.
+pub(super) const PRICE_KEYS: [&str; 13] = [
+    "match",
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "reasoning",
+    "audio_in",
+    "audio_out",
+    "image_in",
+    "image_out",
+    "search",
+    "request",
+];
 
 /// The settings of a gateway, named as in the management API.
 pub const GATEWAY_KEYS: [&str; 34] = [
@@ -180,7 +198,11 @@ impl Reader<'_> {
         let expected = is_table(path);
         match value {
             DeValue::Table(table) if expected => {
-                if path.len() == 2 {
+                let is_named = match path[0].as_str() {
+                    "prices" => path.len() == 3,
+                    _ => path.len() == 2,
+                };
+                if is_named {
                     self.push(path, Vec::new(), false, line);
                 }
                 self.table(table, path);
@@ -280,6 +302,7 @@ fn json(value: &DeValue<'_>) -> serde_json::Value {
 fn is_table(path: &[String]) -> bool {
     match path {
         [first] if first == "providers" || first == "gateways" => true,
+        [first, rest @ ..] if first == "prices" => rest.len() < 3,
         [first, name] if first == "gateways" => name != "auto_create_default",
         [first, _] if first == "providers" => true,
         _ => {
@@ -293,7 +316,7 @@ fn is_table(path: &[String]) -> bool {
 fn unknown(path: &[String]) -> Option<String> {
     let (last, parents) = path.split_last()?;
     let candidates: Vec<&str> = match parents {
-        [first] if first == "providers" => {
+        [first] if first == "providers" || first == "prices" => {
             if last
                 .strip_prefix("custom-")
                 .is_some_and(|slug| !slug.is_empty())
@@ -312,6 +335,8 @@ fn unknown(path: &[String]) -> Option<String> {
             "google-vertex-ai" => PROJECT_KEYS.to_vec(),
             _ => PROVIDER_KEYS.to_vec(),
         },
+        [first, _] if first == "prices" => return super::value::model(last).err(),
+        [first, _, _] if first == "prices" => PRICE_KEYS.to_vec(),
         [first] if first == "gateways" => return super::value::id(last).err(),
         [first, _] if first == "gateways" => GATEWAY_KEYS.to_vec(),
         _ => {
@@ -435,6 +460,39 @@ mod tests {
             1,
             "no path of OpenAI's names a region"
         );
+    }
+
+    #[test]
+    fn prices_are_named_by_provider_and_model() {
+        let text = "[prices.openai.\"gpt-4.1\"]\ninput = 2\n[prices.custom-x.m]";
+        let entries = parse_file(text, "r.toml").expect("right");
+        let places: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.path.join("/"), entry.line))
+            .collect();
+        assert!(
+            places.contains(&("prices/openai/gpt-4.1".to_owned(), 1)),
+            "{places:?}"
+        );
+        assert!(
+            places.contains(&("prices/openai/gpt-4.1/input".to_owned(), 2)),
+            "{places:?}"
+        );
+        assert_eq!(
+            errors("[prices.opnai.m]\ninput = 1"),
+            ["r.toml:1: prices.opnai: unknown key; did you mean \"openai\"?"]
+        );
+        assert_eq!(
+            errors("[prices.openai.m]\ninpt = 1"),
+            ["r.toml:2: prices.openai.m.inpt: unknown key; did you mean \"input\"?"]
+        );
+        for wrong in [
+            "prices = 1",
+            "[prices]\nopenai = 1",
+            "[prices.openai]\nm = 1",
+        ] {
+            assert!(errors(wrong)[0].contains("must be a table"), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@ use super::file::{Entry, GATEWAY_KEYS, parse_file};
 use super::value;
 use super::{
     Analytics, Cache, Config, ConfigError, Data, Flags, GatewayConfig, Logs, Management, Media,
-    Metrics, ProviderConfig, SecretSource, TlsFiles, Upstream,
+    Metrics, PriceConfig, ProviderConfig, SecretSource, TlsFiles, Upstream,
 };
 use crate::limits::{
     CACHE_DISK_MIN, CACHE_MEMORY_MIN, CONFIG_BYTES_MAX, DEFAULT_GATEWAY, HEAD_BYTES_MAX,
     HEADERS_MAX, LOG_BODY_DAYS_DEFAULT, LOG_DAYS_DEFAULT, LOG_DISK_MIN, METRICS_SERIES_MAX,
 };
+use crate::meter::cost::Price;
+use crate::meter::prices::ModelRule;
 use crate::providers::Slug;
 
 /// Settings of a gateway that have an effect; all others are checked, stored and told until their feature is there.
@@ -152,6 +154,7 @@ impl Sources<'_> {
         let account_id = self.optional("account.id", "made at the first start", value::id);
         let data_dir = self.one("data_dir", "./ringgate-data", value::path);
         let providers = self.providers();
+        let prices = self.prices();
         let gateways = self.gateways();
         let auto_create = self.one("gateways.auto_create_default", "true", value::boolean);
         let public_url = self.optional(
@@ -175,6 +178,7 @@ impl Sources<'_> {
             account_id,
             data_dir: data_dir?,
             providers,
+            prices,
             gateways,
             auto_create_default: auto_create?,
             public_url,
@@ -384,6 +388,54 @@ impl Sources<'_> {
             });
         }
         configured
+    }
+
+    fn prices(&mut self) -> Vec<PriceConfig> {
+        let entries: Vec<Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.path.len() > 2 && entry.path[0] == "prices")
+            .cloned()
+            .collect();
+        let mut declared = Vec::new();
+        let named = entries.iter().filter(|entry| entry.path.len() == 3);
+        let mut named: Vec<&Entry> = named.collect();
+        named.sort_by_key(|entry| entry.line);
+        for named in named {
+            let mut price = PriceConfig {
+                provider: named.path[1].clone(),
+                model: named.path[2].clone(),
+                rule: ModelRule::Equals,
+                price: Price::default(),
+            };
+            let of = |entry: &&Entry| entry.path.len() == 4 && entry.path[..3] == named.path[..];
+            for entry in entries.iter().filter(of) {
+                let (key, origin) = (
+                    entry.path.join("."),
+                    Origin::File(self.name.clone(), entry.line),
+                );
+                let text = match &entry.texts[..] {
+                    [text] if !entry.list => text,
+                    _ => {
+                        self.wrong(&origin, &key, "takes one value");
+                        continue;
+                    }
+                };
+                match value::price(&mut price, &entry.path[3], text) {
+                    Ok(()) => self.show(&key, text.clone(), origin),
+                    Err(problem) => self.wrong(&origin, &key, &problem),
+                }
+            }
+            if price.price == Price::default() {
+                let (key, origin) = (
+                    named.path.join("."),
+                    Origin::File(self.name.clone(), named.line),
+                );
+                self.wrong(&origin, &key, "names no price");
+            }
+            declared.push(price);
+        }
+        declared
     }
 
     fn gateways(&mut self) -> Vec<GatewayConfig> {
@@ -701,6 +753,7 @@ pub fn located(shown: &[Shown], message: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::{Driver, ErrorStatus};
+    use crate::meter::cost::Rate;
     use std::time::Duration;
 
     fn read(
@@ -920,6 +973,51 @@ mod tests {
                 let told = slug == Slug::Custom || readme.contains(&format!("`{name}`"));
                 assert!(told, "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn prices_are_read_with_their_rates_and_shown() {
+        let file = "[prices.openai.\"gpt-4.1\"]\ninput = 2\noutput = 8.5\nsearch = 0.01\n[prices.groq.llama]\nmatch = \"starts-with\"\ninput = 0\n";
+        let (config, shown) = read(Flags::default(), &[], file).expect("right");
+        let [first, second] = &config.prices[..] else {
+            panic!("{:?}", config.prices);
+        };
+        assert_eq!((&*first.provider, &*first.model), ("openai", "gpt-4.1"));
+        assert_eq!(first.rule, ModelRule::Equals);
+        let expected = Price {
+            input: Rate::of_dollars_per_million(2.0),
+            output: Rate::of_dollars_per_million(8.5),
+            search: Rate::of_dollars(0.01),
+            ..Price::default()
+        };
+        assert_eq!(first.price, expected);
+        assert_eq!(second.rule, ModelRule::StartsWith);
+        assert_eq!(second.price.input, Some(Rate::default()));
+        let told = shown
+            .iter()
+            .find(|one| one.key == "prices.openai.gpt-4.1.output");
+        assert_eq!(told.expect("shown").value, "8.5");
+        for (file, problem) in [
+            (
+                "[prices.openai.m]\ninput = -1",
+                "r.toml:2: prices.openai.m.input: must be",
+            ),
+            (
+                "[prices.openai.m]\nmatch = \"like\"\ninput = 1",
+                "r.toml:2: prices.openai.m.match: must be",
+            ),
+            (
+                "[prices.openai.m]\nmatch = \"equals\"",
+                "r.toml:1: prices.openai.m: names no price",
+            ),
+            ("[prices.openai.m]\ninput = [1]", "takes one value"),
+        ] {
+            let error = read(Flags::default(), &[], file)
+                .expect_err(file)
+                .0
+                .join("\n");
+            assert!(error.contains(problem), "{file}: {error}");
         }
     }
 

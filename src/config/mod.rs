@@ -17,6 +17,8 @@ pub use load::{Origin, Shown, load, located, unknown_variables};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use value::is_near;
 
+use crate::meter::cost::Price;
+use crate::meter::prices::ModelRule;
 use crate::net::origin;
 use crate::net::tls::Roots;
 use crate::providers::{BaseUrl, Slug};
@@ -46,6 +48,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Providers that differ from the built-in table, and custom ones.
     pub providers: Vec<ProviderConfig>,
+    /// Prices that stand above the list's.
+    pub prices: Vec<PriceConfig>,
     /// Declared gateways.
     pub gateways: Vec<GatewayConfig>,
     /// Whether the gateway `default` is made when it is first asked for.
@@ -231,6 +235,19 @@ pub struct ProviderConfig {
     pub region: Option<String>,
     /// Whose models they are there, unless the credential says it (Vertex).
     pub project: Option<String>,
+}
+
+/// `[prices.PROVIDER.MODEL]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceConfig {
+    /// The provider's name.
+    pub provider: String,
+    /// The model's name, or a part of it.
+    pub model: String,
+    /// How that is compared.
+    pub rule: ModelRule,
+    /// What it costs.
+    pub price: Price,
 }
 
 /// `[gateways.ID]`.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{AccessLog, Driver, ErrorStatus};
+use super::{AccessLog, Driver, ErrorStatus, PriceConfig};
 use crate::limits::{METADATA_KEY_MAX, THREADS_MAX};
+use crate::meter::cost::Rate;
+use crate::meter::prices::ModelRule;
 use crate::net::origin::Origin;
 use crate::net::tls::Roots;
 use crate::providers::{BaseUrl, is_label};
@@ -66,6 +68,48 @@ pub(super) fn metadata_key(text: &str) -> Parsed<String> {
         true => Ok(text.to_owned()),
         false => Err(format!("must have 1 to {METADATA_KEY_MAX} characters")),
     }
+}
+
+/// The name of a model, or a part of it.
+pub(super) fn model(text: &str) -> Parsed<String> {
+    match (1..=512).contains(&text.len()) {
+        true => Ok(text.to_owned()),
+        false => Err("must have 1 to 512 characters".to_owned()),
+    }
+}
+
+/// One member of a price. Tokens in dollars for a million, searches and requests in dollars for one.
+pub(super) fn price(of: &mut PriceConfig, key: &str, text: &str) -> Parsed<()> {
+    if key == "match" {
+        of.rule = match text {
+            "equals" => ModelRule::Equals,
+            "starts-with" => ModelRule::StartsWith,
+            "contains" => ModelRule::Contains,
+            _ => return Err("must be equals, starts-with or contains".to_owned()),
+        };
+        return Ok(());
+    }
+    let dollars = text.parse::<f64>().ok();
+    let dollars = dollars.filter(|dollars| (0.0..=1e9).contains(dollars));
+    let dollars = dollars.ok_or("must be a number of dollars from 0 to 1000000000")?;
+    let million = Rate::of_dollars_per_million(dollars);
+    let price = &mut of.price;
+    match key {
+        "input" => price.input = million,
+        "output" => price.output = million,
+        "cache_read" => price.cache_read = million,
+        "cache_write" => price.cache_write = million,
+        "cache_write_1h" => price.cache_write_long = million,
+        "reasoning" => price.reasoning = million,
+        "audio_in" => price.audio_input = million,
+        "audio_out" => price.audio_output = million,
+        "image_in" => price.image_input = million,
+        "image_out" => price.image_output = million,
+        "search" => price.search = Rate::of_dollars(dollars),
+        "request" => price.request = Rate::of_dollars(dollars),
+        _ => return Err("unknown key".to_owned()),
+    }
+    Ok(())
 }
 
 /// `250ms`, `10s`, `5m`, `1h`, or whole seconds; at least a millisecond, at most a week.

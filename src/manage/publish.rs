@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::answer::Problem;
 use super::custom_providers::SealedHeaders;
 use super::{gateways, prices, tokens};
-use crate::config::{Config, Secret, SecretError};
+use crate::config::{Config, PriceConfig, Secret, SecretError};
 use crate::limits::{DEFAULT_GATEWAY, TRIES_MAX};
-use crate::meter::prices::Prices;
+use crate::meter::prices::{Prices, SetPrice};
 use crate::net::connect::generation;
 use crate::net::tls::{TlsError, UpstreamTls};
 use crate::providers::{BaseUrl, Provider, Slug};
@@ -65,6 +65,8 @@ pub struct Declared {
     pub file: String,
     /// How clients reach the data listener.
     pub public_url: Option<String>,
+    /// Prices above the list's, under the names that providers have in requests.
+    prices: Vec<SetPrice>,
     /// What figures of users go by.
     pub(super) user_key: String,
     pub(super) gateways: BTreeMap<String, gateways::Row>,
@@ -98,6 +100,7 @@ impl Declared {
         Ok(Self {
             file: config.file.clone(),
             public_url: config.public_url.clone(),
+            prices: config.prices.iter().map(declared_price).collect(),
             user_key: config.analytics.user_key.clone(),
             gateways,
             providers: providers(config)?,
@@ -200,10 +203,25 @@ pub fn build(
         providers: Arc::new(all_providers(account, declared, &sealer, database)?),
         domains: Arc::new(domains(database)?),
         tokens: Arc::new(tokens),
-        prices: Arc::new(Prices::new(prices::all(declared, database)?)),
+        prices: Arc::new(all_prices(declared, database)?),
         sealer,
         settings: declared.settings.clone(),
     })
+}
+
+fn all_prices(declared: &Declared, database: &Connection) -> Result<Prices, PublishError> {
+    let set = prices::all(declared, database)?;
+    Ok(Prices::new(set, declared.prices.iter().cloned()))
+}
+
+fn declared_price(config: &PriceConfig) -> SetPrice {
+    SetPrice {
+        provider: config.provider.clone(),
+        rule: config.rule,
+        model: config.model.clone(),
+        weight: 0,
+        price: config.price.clone(),
+    }
 }
 
 /// What a change comes to, read within its transaction, so that nothing can fail after the commit.
@@ -238,7 +256,7 @@ pub(super) fn read(
                 Part::Providers(all_providers(account, declared, sealer, database)?)
             }
             Change::Domains => Part::Domains(domains(database)?),
-            Change::Prices => Part::Prices(Prices::new(prices::all(declared, database)?)),
+            Change::Prices => Part::Prices(all_prices(declared, database)?),
         })
     };
     changes.iter().map(part).collect()

@@ -8,6 +8,7 @@ mod node;
 mod plain;
 pub mod prices;
 mod scan;
+mod search;
 mod usage;
 
 use base64::Engine;

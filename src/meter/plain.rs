@@ -8,6 +8,7 @@ use memchr::{memchr, memchr2};
 
 use super::counts::{Count, Counts, Member, Part};
 use super::scan::{depth, member_value};
+use super::search;
 
 /// Prepared once: that takes longer than a search.
 struct Finders {
@@ -29,6 +30,10 @@ pub(super) fn read<'a>(body: &'a [u8], counts: &mut Counts) -> Option<&'a str> {
     let value = member_value(body[usage..].strip_prefix(b"\"usage\"")?)?;
     let behind = read_usage(value.trim_ascii_start(), counts)?;
     if body.first() != Some(&b'{') || !closes_once(behind) {
+        return None;
+    }
+    // Its searches stand among what it gives out.
+    if counts.get(Count::Input).is_some() && search::has_calls(body) {
         return None;
     }
     // A stream's events state their counts in parts, whoever sends them as a body.

@@ -161,42 +161,42 @@ pub struct SetPrice {
 /// The prices of an instance.
 #[derive(Debug, Clone, Default)]
 pub struct Prices {
-    set: HashMap<String, Vec<SetPrice>>,
+    set: Rules,
+    declared: Rules,
     /// Of each provider what [`Prices::models`] tells.
     models: HashMap<String, Vec<Cow<'static, str>>>,
 }
 
 impl Prices {
-    /// List prices below those that are set. Of those that fit the highest weight wins, then equals before starts-with before
-    /// contains, then the longest name (spec: control plane 6.4).
-    pub fn new(set: impl IntoIterator<Item = SetPrice>) -> Self {
+    /// Those set through the API stand above those that the configuration file declares, and these above list prices.
+    pub fn new(
+        set: impl IntoIterator<Item = SetPrice>,
+        declared: impl IntoIterator<Item = SetPrice>,
+    ) -> Self {
         // Here, where it may take its milliseconds, and not with the first answer that is priced on a data thread.
         LazyLock::force(&LIST);
-        let mut prices = Self::default();
+        let (set, declared) = (Rules::new(set), Rules::new(declared));
+        let mut models: HashMap<String, Vec<Cow<'static, str>>> = HashMap::new();
         for (provider, listed) in LIST.iter() {
             let generating = listed.iter().filter(|(name, price)| is_model(name, price));
             let names = generating.map(|(name, _)| Cow::Borrowed(*name)).collect();
-            prices.models.insert((*provider).to_owned(), names);
+            models.insert((*provider).to_owned(), names);
         }
-        for one in set {
+        for one in set.0.values().chain(declared.0.values()).flatten() {
             if one.rule == ModelRule::Equals {
-                let models = prices.models.entry(one.provider.clone()).or_default();
+                let models = models.entry(one.provider.clone()).or_default();
                 models.push(Cow::Owned(one.model.clone()));
             }
-            prices
-                .set
-                .entry(one.provider.clone())
-                .or_default()
-                .push(one);
         }
-        for group in prices.set.values_mut() {
-            group.sort_by_key(|one| std::cmp::Reverse((one.weight, one.rule, one.model.len())));
-        }
-        for models in prices.models.values_mut() {
+        for models in models.values_mut() {
             models.sort_unstable();
             models.dedup();
         }
-        prices
+        Self {
+            set,
+            declared,
+            models,
+        }
     }
 
     /// The models of a provider that are priced by the token, sorted.
@@ -206,7 +206,9 @@ impl Prices {
 
     /// The price of a provider's model. `model` is what the answer calls itself, else what was asked for.
     pub fn find(&self, provider: &str, model: &str) -> Option<&Price> {
-        self.set(provider, model)
+        self.set
+            .find(provider, model)
+            .or_else(|| self.declared.find(provider, model))
             .or_else(|| listed(provider, model))
     }
 
@@ -222,14 +224,37 @@ impl Prices {
         let stated = extras.stated.filter(|_| STATES_PRICE.contains(&provider));
         let extras = Extras { stated, ..*extras };
         let mut models = models.into_iter();
-        match models.find_map(|model| self.find(provider, model)) {
-            Some(price) => price.cost(usage, &extras),
+        let found = models.find_map(|model| Some((self.find(provider, model)?, model)));
+        match found {
+            Some((price, model)) => {
+                let searches = charged_searches(provider, model, extras.searches);
+                price.cost(usage, &Extras { searches, ..extras })
+            }
             None => stated,
         }
     }
+}
 
-    fn set(&self, provider: &str, model: &str) -> Option<&Price> {
-        let group = self.set.get(provider)?;
+/// Prices that somebody set, by provider.
+#[derive(Debug, Clone, Default)]
+struct Rules(HashMap<String, Vec<SetPrice>>);
+
+impl Rules {
+    /// Of those that fit the highest weight wins, then equals before starts-with before contains, then the longest name (spec:
+    /// control plane 6.4).
+    fn new(set: impl IntoIterator<Item = SetPrice>) -> Self {
+        let mut rules: HashMap<String, Vec<SetPrice>> = HashMap::new();
+        for one in set {
+            rules.entry(one.provider.clone()).or_default().push(one);
+        }
+        for group in rules.values_mut() {
+            group.sort_by_key(|one| std::cmp::Reverse((one.weight, one.rule, one.model.len())));
+        }
+        Self(rules)
+    }
+
+    fn find(&self, provider: &str, model: &str) -> Option<&Price> {
+        let group = self.0.get(provider)?;
         let found = group.iter().find(|one| one.rule.fits(&one.model, model));
         found.map(|one| &one.price)
     }
@@ -238,6 +263,26 @@ impl Prices {
 /// Whether a row of the table is a model with tokens, rather than a picture's size, a minute of sound or a tool.
 fn is_model(name: &str, price: &Price) -> bool {
     price.input.is_some() && !name.contains("-x-")
+}
+
+/// How many searches are charged. OpenAI's search models make one for each request and count none; Gemini's up to the second
+/// generation are charged by the request that searched, later ones by the query.
+fn charged_searches(provider: &str, model: &str, counted: u64) -> u64 {
+    match provider {
+        "openai" | "azure-openai"
+            if model.contains("-search-preview") || model.contains("-search-api") =>
+        {
+            counted.max(1)
+        }
+        "google-ai-studio" | "google-vertex-ai" => {
+            let name = model.rsplit('/').next().unwrap_or(model);
+            match name.starts_with("gemini-1") || name.starts_with("gemini-2") {
+                true => counted.min(1),
+                false => counted,
+            }
+        }
+        _ => counted,
+    }
 }
 
 /// Most tokens that a model generates, where the table knows it.
@@ -336,12 +381,14 @@ mod tests {
             weight: 0,
             price: Price::default(),
         };
-        let prices = Prices::new([
-            set("openai", ModelRule::Equals, "aa-mine"),
-            set("openai", ModelRule::Equals, "gpt-4o"),
-            set("openai", ModelRule::StartsWith, "gpt-"),
-            set("custom-x", ModelRule::Equals, "own"),
-        ]);
+        let prices = Prices::new(
+            [
+                set("openai", ModelRule::Equals, "aa-mine"),
+                set("openai", ModelRule::Equals, "gpt-4o"),
+                set("openai", ModelRule::StartsWith, "gpt-"),
+            ],
+            [set("custom-x", ModelRule::Equals, "own")],
+        );
         let models = prices.models("openai");
         assert!(models.is_sorted_by(|one, next| one < next));
         let has = |name: &str| models.iter().any(|model| model == name);
@@ -458,6 +505,31 @@ mod tests {
     }
 
     #[test]
+    fn searches_are_charged_as_each_provider_does() {
+        for (provider, model, counted, charged) in [
+            ("openai", "gpt-4o-search-preview", 0, 1),
+            ("openai", "gpt-4.1", 3, 3),
+            ("google-ai-studio", "models/gemini-2.5-flash", 3, 1),
+            ("google-vertex-ai", "google/gemini-2.5-flash", 0, 0),
+            ("google-ai-studio", "gemini-3-pro", 3, 3),
+            ("anthropic", "claude-opus-5", 2, 2),
+        ] {
+            assert_eq!(
+                charged_searches(provider, model, counted),
+                charged,
+                "{model}"
+            );
+        }
+        let usage = Usage::default();
+        let extras = Extras {
+            searches: 2,
+            ..Extras::default()
+        };
+        let cost = Prices::default().cost("openai", ["gpt-4.1"], &usage, &extras);
+        assert_eq!(cost, Some(Money(2 * 25_000_000_000)));
+    }
+
+    #[test]
     fn what_is_set_stands_above_the_list_in_its_order() {
         let set = |rule, model: &str, weight, dollars| SetPrice {
             provider: "openai".to_owned(),
@@ -469,19 +541,26 @@ mod tests {
                 ..Price::default()
             },
         };
-        let prices = Prices::new([
-            set(ModelRule::Contains, "gpt", 0, 1.0),
-            set(ModelRule::StartsWith, "gpt", 0, 2.0),
-            set(ModelRule::StartsWith, "gpt-5", 0, 3.0),
-            set(ModelRule::Equals, "gpt-5", 0, 4.0),
-            set(ModelRule::Contains, "nano", 1, 5.0),
-        ]);
+        let prices = Prices::new(
+            [
+                set(ModelRule::Contains, "gpt", 0, 1.0),
+                set(ModelRule::StartsWith, "gpt", 0, 2.0),
+                set(ModelRule::StartsWith, "gpt-5", 0, 3.0),
+                set(ModelRule::Equals, "gpt-5", 0, 4.0),
+                set(ModelRule::Contains, "nano", 1, 5.0),
+            ],
+            [
+                set(ModelRule::Equals, "gpt-5", 9, 6.0),
+                set(ModelRule::Equals, "o3-mini", 0, 7.0),
+            ],
+        );
         for (model, dollars) in [
             ("my-gpt", 1),
             ("gpt-4", 2),
             ("gpt-5-mini", 3),
             ("gpt-5", 4),
             ("gpt-5-nano", 5),
+            ("o3-mini", 7),
         ] {
             let price = prices.find("openai", model).expect("a price");
             assert_eq!(

@@ -354,3 +354,27 @@ proptest! {
         let _ = meter(kind, coding, bytes.chunks(11));
     }
 }
+
+#[test]
+fn searches_that_no_usage_counts_are_found_beside_it() {
+    let body = r#"{"model":"gpt-4.1","output":[{"type":"web_search_call","id":"ws"},{"type":"message"}],"usage":{"input_tokens":5,"output_tokens":2,"total_tokens":7}}"#;
+    let completed = format!(
+        "data: {{\"type\":\"response.output_item.done\",\"item\":{{\"type\":\"web_search_call\"}}}}\n\ndata: {{\"type\":\"response.completed\",\"response\":{body}}}\n\n"
+    );
+    let gemini = r#"{"candidates":[{"groundingMetadata":{"webSearchQueries":["a"]}}],"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":2}}"#;
+    let stream = format!(
+        "data: {gemini}\n\ndata: {{\"usageMetadata\":{{\"promptTokenCount\":5,\"candidatesTokenCount\":2}}}}\n\n"
+    );
+    for (kind, text) in [
+        ("application/json", body),
+        ("text/event-stream", &completed),
+        ("application/json", gemini),
+        ("text/event-stream", &stream),
+    ] {
+        let mut meter = Meter::new(Some(kind.as_bytes()), None).of_length(text.len() as u64);
+        meter.feed(text.as_bytes());
+        let metered = meter.finish();
+        assert_eq!(metered.extras.searches, 1, "{text}");
+        assert_eq!(metered.usage.map(|usage| usage.input), Some(5), "{text}");
+    }
+}

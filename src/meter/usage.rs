@@ -3,7 +3,7 @@
 use super::cost::{Extras, Money};
 use super::counts::{Count, Counts};
 use super::node::Node;
-use super::plain;
+use super::{plain, search};
 
 /// Tokens of one answer. `input` includes what was cached or written to a cache, `output` includes reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +42,8 @@ pub(super) struct Reading {
     usage: Option<Usage>,
     /// Belongs to `usage`.
     extras: Extras,
+    /// Searches that no usage object counts.
+    searches: u64,
     /// Messages dialect: its stream states the counts in parts.
     messages: Messages,
     /// The platform's own figures, which count where the vendor gave none.
@@ -57,6 +59,7 @@ impl Reading {
             Node::List(answers) => answers.iter().for_each(|answer| self.note(answer)),
             answer => self.note(&answer),
         }
+        self.searches = self.searches.max(search::count(json));
         Ok(())
     }
 
@@ -99,7 +102,11 @@ impl Reading {
 
     /// What came of it all.
     pub fn finish(self) -> (Option<Usage>, Extras, Option<String>) {
-        (self.usage(), self.extras, self.model)
+        let extras = Extras {
+            searches: self.extras.searches.max(self.searches),
+            ..self.extras
+        };
+        (self.usage(), extras, self.model)
     }
 
     fn note(&mut self, answer: &Node<'_>) {

@@ -140,3 +140,45 @@ fn every_answer_is_priced_once_and_told_alike_in_logs_and_metrics() {
     assert!((told - sum).abs() < 1e-9, "{told} for {sum}");
     assert_eq!(gateway.metric("unpriced_answers_total"), 1);
 }
+
+#[test]
+fn prices_of_the_file_stand_between_the_list_and_the_api() {
+    let simulator = simulator();
+    let priced = |dollars: u32| {
+        format!(
+            "[prices.groq.\"my-\"]\nmatch = \"starts-with\"\ninput = {dollars}\noutput = {dollars}"
+        )
+    };
+    let setup = Setup::over(&simulator).with(&priced(3));
+    let config = setup.config.clone();
+    let gateway = setup.env("RINGGATE_BOOTSTRAP_TOKEN", TOKEN).start();
+    let mut asked = 0;
+    // Dollars for a million tokens, as the log entry of one more request tells.
+    let mut rate = || {
+        let body = json!({"model": "my-llama", "messages": [{"role": "user", "content": "hi"}]});
+        let answer = gateway.send(&post("groq/chat/completions", "", &body.to_string()));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        asked += 1;
+        let entry = eventually("the entry", || {
+            let listed = gateway.call(TOKEN, "GET", LOGS, "").json();
+            let is_there = listed["result_info"]["total_count"] == asked;
+            is_there.then(|| listed["result"][0].clone())
+        });
+        let tokens = entry["tokens_in"].as_f64().expect("tokens")
+            + entry["tokens_out"].as_f64().expect("tokens");
+        (entry["cost"].as_f64().expect("a cost") * 1e6 / tokens).round() as u32
+    };
+    assert_eq!(rate(), 3);
+    // A changed file holds after a reload.
+    gateway.reconfigure(&config.replace("= 3", "= 5"));
+    gateway.signal(libc::SIGHUP);
+    gateway.notices.wait_for("reloaded");
+    assert_eq!(rate(), 5);
+    let set = json!({
+        "account_provider_id": "groq", "model": "my-llama", "cost_in": 0.000007, "cost_out": 0.000007,
+    });
+    let costs = "/accounts/acc/ai-gateway/custom-providers/costs";
+    let made = gateway.call(TOKEN, "POST", costs, &set.to_string());
+    assert_eq!(made.status, 200, "{}", made.text());
+    assert_eq!(rate(), 7);
+}
