@@ -539,12 +539,17 @@ impl Clause {
             operator => operator,
         };
         let texts: Vec<&str> = values.iter().map(Value::text).collect();
-        let found = metadata(segment, &likely(positive, &texts), |entries| {
-            entries.iter().any(|(key, value)| match part {
-                Part::Key => matches(positive, key, &texts),
-                Part::Value => matches(positive, &shown(value), &texts),
-            })
-        })?;
+        let found = match (part, key_marks(positive, &texts)) {
+            (Part::Key, Some(marks)) => selected(segment, METADATA, None, |text| {
+                marks.iter().any(|mark| text.contains(mark))
+            })?,
+            _ => metadata(segment, &likely(positive, &texts), |entries| {
+                entries.iter().any(|(key, value)| match part {
+                    Part::Key => matches(positive, key, &texts),
+                    Part::Value => matches(positive, &shown(value), &texts),
+                })
+            })?,
+        };
         if operator == Operator::Neq {
             self.push("NOT ");
         }
@@ -693,13 +698,21 @@ fn names(
     selected(segment, query, Some(kind as i64), holds)
 }
 
+/// What JSON writes otherwise, and numbers, which are equal in more than one form, cannot be told by a look at the bytes.
+fn is_plain(value: &&str) -> bool {
+    let special = |byte| matches!(byte, b'"' | b'\\' | 0..=31 | 127..);
+    !value.bytes().any(special) && value.parse::<f64>().is_err()
+}
+
+/// What stands in a metadata text exactly where it has one of these keys: it is written without spaces, and a quote within one
+/// of its texts is escaped. Nothing has to be parsed then.
+fn key_marks(operator: Operator, keys: &[&str]) -> Option<Vec<String>> {
+    let tells = operator == Operator::Eq && keys.iter().all(is_plain);
+    tells.then(|| keys.iter().map(|key| format!("\"{key}\":")).collect())
+}
+
 /// Whether a metadata text may hold one of the values, from a look at its bytes: most need not be parsed then.
 fn likely(operator: Operator, values: &[&str]) -> impl Fn(&str) -> bool + use<> {
-    // What JSON writes otherwise, and numbers, which are equal in more than one form, cannot be told that way.
-    let is_plain = |value: &&str| {
-        let special = |byte| matches!(byte, b'"' | b'\\' | 0..=31 | 127..);
-        !value.bytes().any(special) && value.parse::<f64>().is_err()
-    };
     let tells = matches!(operator, Operator::Eq | Operator::Contains);
     let needles: Option<Vec<Regex>> = (tells && values.iter().all(is_plain))
         .then(|| {
@@ -719,12 +732,14 @@ fn likely(operator: Operator, values: &[&str]) -> impl Fn(&str) -> bool + use<> 
     }
 }
 
+const METADATA: &str = "SELECT id, text FROM metadata";
+
 fn metadata(
     segment: &Connection,
     likely: &dyn Fn(&str) -> bool,
     holds: impl Fn(&serde_json::Map<String, serde_json::Value>) -> bool,
 ) -> rusqlite::Result<Vec<i64>> {
-    selected(segment, "SELECT id, text FROM metadata", None, |text| {
+    selected(segment, METADATA, None, |text| {
         // Written by this program, as a flat object.
         likely(text) && serde_json::from_str(text).is_ok_and(|entries| holds(&entries))
     })

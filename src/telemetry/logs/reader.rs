@@ -4,7 +4,7 @@ mod tally;
 
 use std::cell::RefCell;
 use std::cmp::Ordering as Comparison;
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -18,6 +18,7 @@ pub use tally::{Place, Selection, Sum, Tally};
 use super::catalog::{Catalog, Segment};
 use super::filter::{Clause, Condition, contains, in_set};
 use super::row::Details;
+use super::segment::Kind;
 use crate::limits::{
     LOG_BODY_BYTES_MAX, LOG_BUSY_WAIT, LOG_COUNTS_MAX, LOG_HEAD_BYTES, LOG_QUESTION_WAIT,
     READER_SEGMENTS_MAX,
@@ -85,13 +86,13 @@ impl OrderBy {
         })
     }
 
-    /// The SQL expression.
-    fn expression(self) -> &'static str {
+    /// The column; of time there is none but the id.
+    fn column(self) -> &'static str {
         match self {
             Self::CreatedAt => "NULL",
-            Self::Provider => "(SELECT text FROM names WHERE names.id = provider)",
-            Self::Model => "(SELECT text FROM names WHERE names.id = model)",
-            Self::ModelType => "(SELECT text FROM names WHERE names.id = model_type)",
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::ModelType => "model_type",
             Self::Success => "success",
             Self::Cached => "cached",
             Self::Cost => "cost",
@@ -173,12 +174,19 @@ pub struct StoredBody {
     pub bytes: Vec<u8>,
 }
 
-/// Counts that hold until a segment changes, shared by all readers.
+/// Counts and extremes that hold until a segment changes, shared by all readers.
 #[derive(Default)]
-pub struct Counts(Mutex<HashMap<(PathBuf, u64, String), u64>>);
+pub struct Counts {
+    counts: Known<u64>,
+    extremes: Known<Extremes>,
+}
 
-impl Counts {
-    fn get(&self, key: &(PathBuf, u64, String)) -> Option<u64> {
+/// Of a segment's file and generation and what was asked of it.
+#[derive(Default)]
+struct Known<T>(Mutex<HashMap<(PathBuf, u64, String), T>>);
+
+impl<T: Copy> Known<T> {
+    fn get(&self, key: &(PathBuf, u64, String)) -> Option<T> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -186,7 +194,7 @@ impl Counts {
             .copied()
     }
 
-    fn put(&self, key: (PathBuf, u64, String), count: u64) {
+    fn put(&self, key: (PathBuf, u64, String), count: T) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= LOG_COUNTS_MAX {
             known.clear();
@@ -399,11 +407,8 @@ impl Reader {
         if query.conditions.is_empty() {
             return Ok(segment.rows(&query.gateway));
         }
-        // Read before the rows are: what changes in between makes it out of date, not wrong.
-        let generation = segment.facts().generation;
-        let asked = format!("{} {:?}", query.gateway, query.conditions);
-        let key = (segment.path.clone(), generation, asked);
-        if let Some(count) = self.counts.get(&key) {
+        let key = known_by(segment, query);
+        if let Some(count) = self.counts.counts.get(&key) {
             return Ok(count);
         }
         let open = self.opened(segment)?;
@@ -415,36 +420,51 @@ impl Reader {
         let values = params_from_iter(&clause.values);
         let count = statement.query_row(values, |row| row.get::<_, i64>(0))? as u64;
         drop(statement);
-        self.counts.put(key, count);
+        self.counts.counts.put(key, count);
         Ok(count)
     }
 
     fn extremes(&mut self, segments: &[Arc<Segment>], query: &Query) -> rusqlite::Result<Extremes> {
         let mut all: Extremes = Default::default();
         for segment in segments {
-            let open = self.opened(segment)?;
-            let Some(clause) = clause(open, query)? else {
-                continue;
-            };
-            // Compared here: ten aggregates cost SQLite more than handing out the rows.
-            let sql = format!(
-                "SELECT cost, duration, tokens_in, tokens_out FROM logs WHERE {}",
-                clause.sql
-            );
-            let mut statement = open.connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(params_from_iter(&clause.values))?;
-            while let Some(row) = rows.next()? {
-                let (tokens_in, tokens_out): (Option<i64>, Option<i64>) =
-                    (row.get(2)?, row.get(3)?);
-                let both = tokens_in.zip(tokens_out);
-                let both = both.map(|(one, other)| one.saturating_add(other));
-                let figures = [row.get(0)?, row.get(1)?, tokens_in, tokens_out, both];
-                for ((least, most), figure) in all.iter_mut().zip(figures) {
-                    if let Some(figure) = figure {
-                        *least = Some(least.map_or(figure, |least| least.min(figure)));
-                        *most = Some(most.map_or(figure, |most| most.max(figure)));
-                    }
+            let key = known_by(segment, query);
+            let extremes = match self.counts.extremes.get(&key) {
+                Some(extremes) => extremes,
+                None => {
+                    let extremes = self.extremes_of(segment, query)?;
+                    self.counts.extremes.put(key, extremes);
+                    extremes
                 }
+            };
+            for (sum, (least, most)) in all.iter_mut().zip(extremes) {
+                widen(sum, least);
+                widen(sum, most);
+            }
+        }
+        Ok(all)
+    }
+
+    fn extremes_of(&mut self, segment: &Arc<Segment>, query: &Query) -> rusqlite::Result<Extremes> {
+        let mut all: Extremes = Default::default();
+        let open = self.opened(segment)?;
+        let Some(clause) = clause(open, query)? else {
+            return Ok(all);
+        };
+        // Compared here: ten aggregates cost SQLite more than handing out the rows.
+        let sql = format!(
+            "SELECT cost, duration, tokens_in, tokens_out FROM logs WHERE {}",
+            clause.sql
+        );
+        let mut statement = open.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(&clause.values))?;
+        while let Some(row) = rows.next()? {
+            let figure = |index| Ok::<_, rusqlite::Error>(whole(row.get_ref(index)?));
+            let (tokens_in, tokens_out) = (figure(2)?, figure(3)?);
+            let both = tokens_in.zip(tokens_out);
+            let both = both.map(|(one, other)| one.saturating_add(other));
+            let figures = [figure(0)?, figure(1)?, tokens_in, tokens_out, both];
+            for (sum, figure) in all.iter_mut().zip(figures) {
+                widen(sum, figure);
             }
         }
         Ok(all)
@@ -536,20 +556,177 @@ impl Reader {
         } else {
             "ASC"
         };
-        let expression = query.order.by.expression();
-        let order = match query.order.by {
-            OrderBy::CreatedAt => format!("id {direction}"),
-            _ => format!("key {direction}, id {direction}"),
+        if query.order.by == OrderBy::CreatedAt {
+            let sql = format!(
+                "SELECT NULL, id FROM logs WHERE {} ORDER BY id {direction} LIMIT {limit} OFFSET {offset}",
+                clause.sql
+            );
+            let mut statement = open.connection.prepare_cached(&sql)?;
+            let listed = statement.query_map(params_from_iter(&clause.values), |row| {
+                Ok((row.get(0)?, id_of(row, 1)?))
+            })?;
+            return listed.collect();
+        }
+        let kind = match query.order.by {
+            OrderBy::Provider => Some(Kind::Provider),
+            OrderBy::Model => Some(Kind::Model),
+            OrderBy::ModelType => Some(Kind::ModelType),
+            _ => None,
         };
+        let names = kind.map(|kind| Names::read(&open.connection, kind));
+        let names = names.transpose()?;
+        // In the order of ids, so that of entries that are alike the first ones are kept and the others looked at no more.
         let sql = format!(
-            "SELECT {expression} AS key, id FROM logs WHERE {} ORDER BY {order} LIMIT {limit} OFFSET {offset}",
+            "SELECT {}, id FROM logs WHERE {} ORDER BY id {direction}",
+            query.order.by.column(),
             clause.sql
         );
         let mut statement = open.connection.prepare_cached(&sql)?;
-        let listed = statement.query_map(params_from_iter(&clause.values), |row| {
-            Ok((row.get(0)?, id_of(row, 1)?))
+        let mut rows = statement.query(params_from_iter(&clause.values))?;
+        let mut best = Best::new(
+            offset.saturating_add(limit) as usize,
+            query.order.descending,
+        );
+        while let Some(row) = rows.next()? {
+            let key = whole(row.get_ref(0)?);
+            let rank = match &names {
+                Some(names) => key.and_then(|number| names.rank(number)),
+                None => key,
+            };
+            if best.takes(rank) {
+                best.put(rank, id_of(row, 1)?);
+            }
+        }
+        let listed = best.sorted().into_iter().skip(offset as usize);
+        let key = |rank: Option<i64>| match (&names, rank) {
+            (_, None) => Sql::Null,
+            (Some(names), Some(rank)) => Sql::Text(names.text(rank)),
+            (None, Some(number)) => Sql::Integer(number),
+        };
+        Ok(listed.map(|(rank, id)| (key(rank), id)).collect())
+    }
+}
+
+/// What a segment is known by to the answers of other questions. Read before its rows are: what changes in between makes them
+/// out of date, not wrong.
+fn known_by(segment: &Segment, query: &Query) -> (PathBuf, u64, String) {
+    let generation = segment.facts().generation;
+    let asked = format!("{} {:?}", query.gateway, query.conditions);
+    (segment.path.clone(), generation, asked)
+}
+
+fn whole(value: ValueRef<'_>) -> Option<i64> {
+    match value {
+        ValueRef::Integer(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn widen((least, most): &mut (Option<i64>, Option<i64>), figure: Option<i64>) {
+    if let Some(figure) = figure {
+        *least = Some(least.map_or(figure, |least| least.min(figure)));
+        *most = Some(most.map_or(figure, |most| most.max(figure)));
+    }
+}
+
+/// The names that a column has, in their order: comparing places is cheaper than looking every name up.
+struct Names {
+    /// By the name's number; of one that is not there less than nothing.
+    ranks: Vec<i64>,
+    texts: Vec<String>,
+}
+
+impl Names {
+    fn read(connection: &Connection, kind: Kind) -> rusqlite::Result<Self> {
+        let query = "SELECT id, text FROM names WHERE kind = ?1";
+        let mut statement = connection.prepare_cached(query)?;
+        let rows = statement.query_map([kind as i64], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
         })?;
-        listed.collect()
+        let mut names = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        names.sort_by(|one, other| one.1.cmp(&other.1));
+        let highest = names.iter().map(|(number, _)| *number).max().unwrap_or(0);
+        let (mut ranks, mut texts) = (vec![-1; highest.max(0) as usize + 1], Vec::new());
+        for (number, text) in names {
+            // A text may stand there more than once.
+            if texts.last() != Some(&text) {
+                texts.push(text);
+            }
+            if let Some(rank) = ranks.get_mut(number as usize) {
+                *rank = texts.len() as i64 - 1;
+            }
+        }
+        Ok(Self { ranks, texts })
+    }
+
+    fn rank(&self, number: i64) -> Option<i64> {
+        let rank = self.ranks.get(usize::try_from(number).ok()?)?;
+        (*rank >= 0).then_some(*rank)
+    }
+
+    fn text(&self, rank: i64) -> String {
+        self.texts.get(rank as usize).cloned().unwrap_or_default()
+    }
+}
+
+/// The first entries of an order, out of all that are looked at in the order of their ids.
+struct Best {
+    most: usize,
+    descending: bool,
+    /// The last of them on top.
+    kept: BinaryHeap<Ranked>,
+    count: usize,
+}
+
+/// The rank, so that a higher one comes later; then which one came first; and the id.
+type Ranked = (Option<i64>, usize, Id);
+
+impl Best {
+    fn new(most: usize, descending: bool) -> Self {
+        Self {
+            most,
+            descending,
+            kept: BinaryHeap::new(),
+            count: 0,
+        }
+    }
+
+    /// Turned round, so that the highest comes first; an entry without a value is the lowest.
+    fn place(&self, rank: Option<i64>) -> Option<i64> {
+        match (self.descending, rank) {
+            (false, rank) => rank,
+            // The complement turns the order round without an overflow.
+            (true, Some(rank)) => Some(!rank),
+            (true, None) => Some(i64::MAX),
+        }
+    }
+
+    fn takes(&self, rank: Option<i64>) -> bool {
+        let last = self.kept.peek();
+        self.kept.len() < self.most || last.is_some_and(|last| self.place(rank) < last.0)
+    }
+
+    fn put(&mut self, rank: Option<i64>, id: Id) {
+        if self.most == 0 {
+            return;
+        }
+        if self.kept.len() >= self.most {
+            self.kept.pop();
+        }
+        self.kept.push((self.place(rank), self.count, id));
+        self.count += 1;
+    }
+
+    /// In their order, with their ranks.
+    fn sorted(self) -> Vec<(Option<i64>, Id)> {
+        let descending = self.descending;
+        let rank = |place: Option<i64>| match (descending, place) {
+            (false, place) => place,
+            (true, Some(i64::MAX)) | (true, None) => None,
+            (true, Some(place)) => Some(!place),
+        };
+        let kept = self.kept.into_sorted_vec().into_iter();
+        kept.map(|(place, _, id)| (rank(place), id)).collect()
     }
 }
 
@@ -794,4 +971,41 @@ fn read_log(connection: &Connection, gateway: &str, id: Id) -> rusqlite::Result<
             })
         })
         .optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_best_are_those_of_a_sorted_list(
+            ranks in proptest::collection::vec(proptest::option::of(-3i64..4), 0..60),
+            most in 0usize..70,
+            descending: bool,
+        ) {
+            let mut all: Vec<(Option<i64>, Id)> = ranks
+                .iter()
+                .enumerate()
+                .map(|(at, rank)| (*rank, Id::lowest_at(at as u64)))
+                .collect();
+            if descending {
+                all.reverse();
+            }
+            let mut best = Best::new(most, descending);
+            for (rank, id) in &all {
+                if best.takes(*rank) {
+                    best.put(*rank, *id);
+                }
+            }
+            all.sort();
+            if descending {
+                all.reverse();
+            }
+            all.truncate(most);
+            prop_assert_eq!(best.sorted(), all);
+        }
+    }
 }

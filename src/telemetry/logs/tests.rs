@@ -475,6 +475,10 @@ fn orders_and_filters_hold_over_segments() {
     for (key, operator, text, expected) in [
         (Key::MetadataValue, Operator::Eq, "3", 3),
         (Key::MetadataValue, Operator::Neq, "3", 18),
+        (Key::MetadataKey, Operator::Eq, "n", 21),
+        (Key::MetadataKey, Operator::Neq, "n", 0),
+        (Key::MetadataKey, Operator::Eq, "3", 0),
+        (Key::MetadataKey, Operator::Contains, "N", 21),
         (Key::Model, Operator::Eq, "m1", 7),
         (Key::CreatedAt, Operator::Eq, "2026-01-16", 7),
         (Key::CreatedAt, Operator::Neq, "2026-01-16", 14),
