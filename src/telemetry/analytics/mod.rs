@@ -9,6 +9,7 @@ mod file;
 mod question;
 mod series;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::logs::clock::Clock;
 use super::{logs, notice};
-use crate::aggregate::{Block, Cell, Rows};
+use crate::aggregate::{Block, Cell, Dimensions, Rows};
 use crate::limits::{
     ANALYTICS_INTERVAL, ANALYTICS_QUESTIONS_MAX, ANALYTICS_STOP_WAIT, ANALYTICS_SWEEP,
 };
@@ -200,6 +201,7 @@ impl Shared {
             let blurred = rows.blurred();
             self.stats.blurred.fetch_add(blurred, Ordering::Relaxed);
             for (dimensions, cell) in rows.into_rows() {
+                let dimensions = clean(dimensions);
                 series.count(&dimensions, &cell);
                 // Those who were not let in are of no gateway, and in no figures.
                 if !dimensions.gateway.is_empty() {
@@ -210,6 +212,20 @@ impl Shared {
         // The block of a thread that is gone, and was taken for the last time.
         blocks.retain(|block| Arc::strong_count(block) > 1);
         collected
+    }
+}
+
+/// Without what looks like a key in the words of clients, as in log entries.
+fn clean(dimensions: Dimensions<'static>) -> Dimensions<'static> {
+    let clean = |text: Cow<'static, str>| match logs::redact_text(&text) {
+        Cow::Owned(redacted) => Cow::Owned(redacted),
+        Cow::Borrowed(_) => text,
+    };
+    Dimensions {
+        model: clean(dimensions.model),
+        user_agent: clean(dimensions.user_agent),
+        metadata: clean(dimensions.metadata),
+        ..dimensions
     }
 }
 
