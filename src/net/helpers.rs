@@ -90,8 +90,14 @@ mod tests {
                 assert_ne!(there, Ok(here));
                 let (hold, held) = std::sync::mpsc::channel::<()>();
                 let mut waiting = 0;
-                let blocked: Work = Box::new(move || assert!(held.recv().is_err()));
+                let (begin, begun) = std::sync::mpsc::channel::<()>();
+                let blocked: Work = Box::new(move || {
+                    drop(begin);
+                    assert!(held.recv().is_err());
+                });
                 assert!(helpers.0.send(blocked).is_ok());
+                // Taken up later, it would free a place in the queue.
+                assert!(begun.recv().is_err());
                 while helpers.0.try_send(Box::new(|| ())).is_ok() {
                     waiting += 1;
                 }

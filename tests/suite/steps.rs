@@ -234,8 +234,8 @@ fn the_last_answer_of_a_provider_goes_down_with_its_own_step() {
         "{steps:?}"
     );
     // Each step is a log entry, and each request counts once.
-    assert_eq!(gateway.metric("requests_total{status=\"5xx\"}"), 1);
-    assert_eq!(gateway.metric("requests_total{status=\"4xx\"}"), 2);
+    assert_eq!(gateway.metric("responses_total{status=\"5xx\"}"), 1);
+    assert_eq!(gateway.metric("responses_total{status=\"4xx\"}"), 2);
 }
 
 #[test]

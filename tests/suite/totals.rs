@@ -164,8 +164,8 @@ fn logs_metrics_and_the_providers_ledger_say_what_clients_saw() {
             (gateway.metric("requests_running") == 0).then_some(())
         });
         let metric = |name: &str| gateway.metric(name);
-        assert_eq!(metric("requests_total{status=\"2xx\"}"), seen.of_class(2));
-        assert_eq!(metric("requests_total{status=\"5xx\"}"), seen.of_class(5));
+        assert_eq!(metric("responses_total{status=\"2xx\"}"), seen.of_class(2));
+        assert_eq!(metric("responses_total{status=\"5xx\"}"), seen.of_class(5));
         let incomplete: u64 = seen
             .ended
             .iter()

@@ -106,16 +106,14 @@ pub(in crate::gateway) async fn send(
         Method::Head => Bytes::new(),
         _ => Bytes::from(reply.body),
     };
-    let stored = settle.storing.is_some().then(|| body.clone());
     settle.log_answer(Some(&reply.content_type), None, None);
     settle.keep_answer(&body);
+    // Before it goes down: who has it may ask again at once.
+    recall::end_whole(reply.status, &reply.content_type, &body, settle);
     let stall = settings.clocks.client_write_stall;
     client.transport().arm_deadline(stall, OnExpiry::ShutBoth);
     let written = client.write_message(head, body).await;
     settle.timeline.relayed = Some(Instant::now());
-    if let Some(body) = stored {
-        recall::end_whole(reply.status, &reply.content_type, &body, settle);
-    }
     if written.is_err() {
         settle.record.end = match client.expired() {
             true => End::ClientStalled,
