@@ -112,7 +112,8 @@ async function testLogs(client, data) {
   await logs.edit(sent[3], { account_id, gateway_id: "default", feedback: -1, score: 10 });
   const edited = await logs.get(sent[3], { account_id, gateway_id: "default" });
   assert.equal(edited.feedback, -1);
-  await assert.rejects(logs.response(sent[3], { account_id, gateway_id: "default" }), Cloudflare.NotFoundError);
+  assert.equal((await logs.response(sent[3], { account_id, gateway_id: "default" })).internalCode, 2005);
+  await assert.rejects(logs.response(sent[3].replace(/^.{8}/, "00000000"), { account_id, gateway_id: "default" }), Cloudflare.NotFoundError);
   assert.equal((await logs.delete("default", { account_id, filters })).success, true);
   assert.equal((await listed({})).length, 23);
   await client.delete(`/accounts/${account_id}/ai-gateway/custom-providers/${provider.result.id}`);

@@ -447,7 +447,10 @@ def test_logs(client, data):
     read = logs.get(expected[1], account_id=ACCOUNT, gateway_id="default")
     assert read.id == expected[1] and read.provider == "custom-sim" and read.model == "model-1" and read.success is True and read.status_code == 200
     assert read.tokens_in > 0 and read.tokens_out > 0 and read.cached is False and read.path == "v1/chat/completions"
-    assert json.loads(read.metadata) == {"number": 1} and read.request_head == "" and read.request_size > 0
+    assert json.loads(read.metadata) == {"number": 1} and read.request_size > 0
+    assert json.loads(read.request_head)["model"] == "model-1" and json.loads(read.response_head)["usage"]
+    bodies = [call(expected[1], account_id=ACCOUNT, gateway_id="default") for call in (logs.request, logs.response)]
+    assert bodies[0]["model"] == "model-1" and bodies[1]["usage"]["prompt_tokens"] == read.tokens_in, bodies
     logs.edit(expected[1], account_id=ACCOUNT, gateway_id="default", feedback=1, score=80, metadata={"note": "good", "n": 1, "yes": True})
     edited = logs.get(expected[1], account_id=ACCOUNT, gateway_id="default").to_dict()
     assert edited["feedback"] == 1 and edited["score"] == 80 and json.loads(edited["metadata"]) == {"note": "good", "n": 1, "yes": True}
