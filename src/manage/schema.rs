@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::limits::QUERY_TEXT_MAX;
+use crate::limits::{AGGREGATE_TEXT_MAX, QUERY_TEXT_MAX};
 
 /// A member of a body or of a query.
 #[derive(Clone, Copy)]
@@ -86,6 +86,8 @@ pub(super) const fn optional(name: &'static str, kind: Kind) -> Field {
 pub(super) const TEXT: Kind = Kind::Text(0, 65_536);
 /// A text of a query: more would not fit into a request's head.
 pub(super) const QUERY_TEXT: Kind = Kind::Text(0, QUERY_TEXT_MAX);
+/// Names in a query that figures are told apart by: so many of them, percent-encoded, fit as well.
+pub(super) const QUERY_NAMES: Kind = Kind::List(&Kind::Text(0, AGGREGATE_TEXT_MAX), 0, 20);
 /// Any whole number.
 pub(super) const INTEGER: Kind = Kind::Integer(i64::MIN, i64::MAX);
 

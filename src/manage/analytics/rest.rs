@@ -7,14 +7,13 @@ use serde_json::{Map, Value as Json, json};
 use super::super::answer::{Answer, Problem};
 use super::super::logs::Ask as LogsAsk;
 use super::super::operation::{Answers, Body, Call, Operation, READ, time};
-use super::super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required};
+use super::super::schema::{Field, Kind, QUERY_NAMES, QUERY_TEXT, TEXT, optional, required};
 use super::measure::{MEASURES, Measure};
 use super::{Ask, Show, is_named, metadata_key, minutes, now, shown, take, user_dimension};
 use crate::aggregate::Cell;
 use crate::limits::{ANALYTICS_MINUTES_KEPT, ANALYTICS_POINTS_MAX};
 use crate::telemetry::analytics::{Answered, Dimension, Filter, Question, Test, Value};
 
-const TEXTS: Kind = Kind::List(&QUERY_TEXT, 0, 100);
 /// Most dimensions by which one answer tells figures apart.
 const GROUPED_BY_MAX: usize = 3;
 
@@ -25,13 +24,13 @@ const QUERY: &[Field] = &[
         "interval",
         Kind::Choice(&["auto", "1m", "5m", "15m", "1h", "1d"]),
     ),
-    optional("gateway_id", TEXTS),
-    optional("provider", TEXTS),
-    optional("model", TEXTS),
-    optional("status", TEXTS),
+    optional("gateway_id", QUERY_NAMES),
+    optional("provider", QUERY_NAMES),
+    optional("model", QUERY_NAMES),
+    optional("status", QUERY_NAMES),
     optional("cached", Kind::Boolean),
-    optional("group_by", TEXTS),
-    optional("metrics", TEXTS),
+    optional("group_by", QUERY_NAMES),
+    optional("metrics", QUERY_NAMES),
     optional("limit", Kind::Integer(1, 1000)),
     optional("order_by", QUERY_TEXT),
 ];

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::super::answer::{Answer, Problem};
 use super::super::logs::Ask as LogsAsk;
 use super::super::operation::{Answers, Body, Call, Operation, READ, time};
-use super::super::schema::{Field, Kind, QUERY_TEXT, TEXT, optional, required};
+use super::super::schema::{Field, Kind, QUERY_NAMES, TEXT, optional, required};
 use super::rest::{filter, range};
 use super::{Ask, Show, is_named, take, user_dimension};
 use crate::aggregate::Cell;
@@ -16,15 +16,14 @@ use crate::limits::{METADATA_KEY_MAX, SESSION_DAYS};
 use crate::meter::cost::Money;
 use crate::telemetry::analytics::{Answered, Dimension, Filter, Question, Test, Value};
 
-const TEXTS: Kind = Kind::List(&QUERY_TEXT, 0, 100);
 const DAY: u64 = 24 * 60;
 
 const USER_KEY: Field = optional("key", Kind::Text(1, METADATA_KEY_MAX));
 const SINCE: Field = optional("since", Kind::Time);
 const UNTIL: Field = optional("until", Kind::Time);
-const GATEWAY: Field = optional("gateway_id", TEXTS);
-const PROVIDER: Field = optional("provider", TEXTS);
-const MODEL: Field = optional("model", TEXTS);
+const GATEWAY: Field = optional("gateway_id", QUERY_NAMES);
+const PROVIDER: Field = optional("provider", QUERY_NAMES);
+const MODEL: Field = optional("model", QUERY_NAMES);
 const NUMBER: Kind = Kind::Number(0.0, f64::MAX);
 
 const USER: &[Field] = &[
