@@ -22,6 +22,7 @@ use crate::record::{
 };
 use crate::snapshot::{Gateway, LogSettings};
 use crate::tables::flight::Claim;
+use crate::tables::spend::Hold;
 
 /// Writes the record of one request when it is dropped.
 pub(super) struct Settle<'a> {
@@ -53,6 +54,17 @@ pub(super) struct Settle<'a> {
     pub began: Instant,
     /// The step whose answer goes down if no later one does better.
     kept: Option<Box<Kept>>,
+    /// The place of the entry, where the client named several and tells by it how to read the answer.
+    pub entry: Option<u8>,
+    /// What a route has reserved, for whatever its steps cost together.
+    reserved: Option<Box<Reserved>>,
+}
+
+/// Reservations for several steps, and what those cost that are over.
+#[derive(Default)]
+struct Reserved {
+    holds: Vec<Hold>,
+    spent: Option<Money>,
 }
 
 /// A step that was answered by an error, while others are tried.
@@ -61,6 +73,7 @@ struct Kept {
     timeline: Timeline,
     unlogged: Option<Box<Logged>>,
     unified: bool,
+    entry: Option<u8>,
     since: Instant,
 }
 
@@ -118,6 +131,8 @@ impl<'a> Settle<'a> {
             began: timeline.began,
             kept: None,
             claim: None,
+            entry: None,
+            reserved: None,
         }
     }
 
@@ -157,6 +172,8 @@ impl<'a> Settle<'a> {
             began: handed.timeline.began,
             kept: None,
             claim: None,
+            entry: None,
+            reserved: None,
         }
     }
 
@@ -184,6 +201,8 @@ impl<'a> Settle<'a> {
             began: self.began,
             kept: None,
             claim: None,
+            entry: None,
+            reserved: None,
         }
     }
 
@@ -235,6 +254,7 @@ impl<'a> Settle<'a> {
             timeline: std::mem::replace(&mut self.timeline, timeline),
             unlogged: self.unlogged.take(),
             unified: std::mem::take(&mut self.unified),
+            entry: self.entry,
             since: timeline.began,
         };
         (self.custom_cost, self.search) = (None, None);
@@ -260,6 +280,7 @@ impl<'a> Settle<'a> {
             timeline: std::mem::replace(&mut self.timeline, kept.timeline),
             unlogged: std::mem::replace(&mut self.unlogged, kept.unlogged),
             unified: std::mem::replace(&mut self.unified, kept.unified),
+            entry: std::mem::replace(&mut self.entry, kept.entry),
             since: now,
         };
         self.supersede(last);
@@ -281,9 +302,17 @@ impl<'a> Settle<'a> {
         counters.count_use(&record);
         let known = record.log.as_deref().or(step.unlogged.as_deref());
         figures::count_step(&self.thread.figures, &record, known);
+        if let Some(reserved) = &mut self.reserved {
+            reserved.spend(record.cost);
+        }
         if self.thread.records.borrow_mut().push(record).is_err() {
             bump(&counters.records_dropped, 1);
         }
+    }
+
+    /// Keeps a reservation until all steps are over; then what they cost together is booked.
+    pub fn reserve(&mut self, hold: Hold) {
+        self.reserved.get_or_insert_default().holds.push(hold);
     }
 
     /// Notes for the log a try that failed and is followed by another one.
@@ -450,7 +479,7 @@ impl<'a> Settle<'a> {
             (Some(_), _) => write::header(out, b"cf-aig-log-id", &self.id().text()),
         }
         out.extend_from_slice(b"cf-aig-step: ");
-        write::decimal(out, u64::from(self.record.step));
+        write::decimal(out, u64::from(self.entry.unwrap_or(self.record.step)));
         out.extend_from_slice(b"\r\n");
         if self.record.cached.is_some() {
             out.extend_from_slice(b"cf-aig-cache-status: HIT\r\n");
@@ -549,6 +578,21 @@ impl<'a> Settle<'a> {
     }
 }
 
+impl Reserved {
+    fn spend(&mut self, cost: Option<Money>) {
+        self.spent = match (self.spent, cost) {
+            (Some(before), Some(cost)) => Some(before + cost),
+            (before, cost) => cost.or(before),
+        };
+    }
+
+    fn book(self, now: u64) {
+        for hold in self.holds {
+            hold.settle(self.spent, now);
+        }
+    }
+}
+
 impl Drop for Settle<'_> {
     fn drop(&mut self) {
         if self.silent {
@@ -558,6 +602,11 @@ impl Drop for Settle<'_> {
         }
         if let Some(kept) = self.kept.take() {
             self.supersede(*kept);
+        }
+        if let Some(mut reserved) = self.reserved.take() {
+            reserved.spend(self.record.cost);
+            let now = self.thread.shared.ledger.now();
+            reserved.book(now);
         }
         let counters = &self.thread.counters;
         let now = Instant::now();

@@ -127,6 +127,8 @@ pub(super) async fn run(
         if outcome != Outcome::Begin {
             settle.next_step(answered);
         }
+        // The models of a route count for themselves.
+        settle.entry = Some(settle.entry.map_or(0, |entry| entry + 1));
         let stepped = Box::pin(go(thread, settings, client, asker, &step, more, settle));
         match stepped.await {
             Ok(Begun::Failed(reply)) => {

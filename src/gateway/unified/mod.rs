@@ -5,6 +5,7 @@ mod embed;
 mod head;
 mod listing;
 mod pay;
+mod route;
 mod run_model;
 mod whole;
 
@@ -291,18 +292,33 @@ impl<'t> Exchange<'_, 't, '_> {
     /// A conversation.
     async fn generate(&mut self, body: Bytes) -> Result<Begun, Refusal> {
         let asked = exchange::peek(&body).map_err(unreadable)?;
+        if let Some(name) = route::named(&asked.model) {
+            // Boxed: most requests name a model.
+            return Box::pin(self.route(name, asked.stream, body)).await;
+        }
         let (entry, model) = self.provider(&asked.model)?;
-        let mut credential = self.credential(&entry)?;
+        self.ask(&entry, model, asked.stream, body).await
+    }
+
+    /// A conversation with one model.
+    async fn ask(
+        &mut self,
+        entry: &Arc<ProviderEntry>,
+        model: &str,
+        stream: bool,
+        body: Bytes,
+    ) -> Result<Begun, Refusal> {
+        let mut credential = self.credential(entry)?;
         if let Some(hit) = self
-            .recall("conversation", &entry, model, &credential, &body)
+            .recall("conversation", entry, model, &credential, &body)
             .await?
         {
             return Ok(Begun::Recalled(hit));
         }
-        let (slug, stream) = (entry.provider.slug(), asked.stream);
+        let slug = entry.provider.slug();
         let way = surface::way(self.dialect, slug, model, stream, &credential.site)?;
         let (sending, _media) = self.sending(&way, body).await?;
-        let sent = self.send(&entry, &way, &mut credential, &sending, stream);
+        let sent = self.send(entry, &way, &mut credential, &sending, stream);
         let sent = sent.await?;
         let paid = credential.source();
         self.take(sent, &sending.handling, stream, paid).await
@@ -335,9 +351,8 @@ impl<'t> Exchange<'_, 't, '_> {
                 return Err(GatewayError::bad_format(told).into());
             }
         };
-        if prefix == "dynamic" {
-            let told =
-                format!("The route {name:?} cannot be run: this endpoint runs single models");
+        if route::named(model).is_some() {
+            let told = format!("The route {name:?} cannot be run: routes are for conversations");
             return Err(GatewayError::unroutable(told).into());
         }
         if model == "cloudflare/auto" {

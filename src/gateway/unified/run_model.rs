@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Begun, Exchange, Refusal, unreadable};
+use super::{Begun, Exchange, Refusal, route, unreadable};
 use crate::dialect::exchange::{Handling, Sending};
 use crate::dialect::failure::Invalid;
 use crate::dialect::run::{self, Asked, Run};
@@ -29,10 +29,13 @@ impl Exchange<'_, '_, '_> {
         let length = body.len();
         let read = move || run::read(json::request(&body)?);
         let run = self.aside(length, read).await?.map_err(unreadable)?;
-        let (entry, _) = self.provider(&run.model)?;
+        let entry = match route::named(&run.model) {
+            Some(_) => None,
+            None => Some(self.provider(&run.model)?.0),
+        };
         let (asked, options) = (run.model.clone(), run.options.clone());
         let stream = run.is_streamed();
-        let work = work(entry.provider.slug(), run)?;
+        let work = work(entry.as_ref().map(|entry| entry.provider.slug()), run)?;
         if !options.background {
             return self.work(work).await;
         }
@@ -41,7 +44,9 @@ impl Exchange<'_, '_, '_> {
             return Err(Invalid::unsupported("input.stream", told).into());
         }
         // What nobody pays for is refused now.
-        self.credential(&entry)?;
+        if let Some(entry) = &entry {
+            self.credential(entry)?;
+        }
         self.in_background(&asked, work, length, options).await
     }
 
@@ -89,8 +94,9 @@ impl Exchange<'_, '_, '_> {
     }
 }
 
-fn work(slug: Slug, run: Run) -> Result<Work, Invalid> {
-    if slug == Slug::WorkersAi {
+/// Where no provider is known yet, as it is a route, input is that of a conversation.
+fn work(slug: Option<Slug>, run: Run) -> Result<Work, Invalid> {
+    if slug == Some(Slug::WorkersAi) {
         return Ok(Work::Own {
             stream: run.is_streamed(),
             asked: run.model,
@@ -98,7 +104,7 @@ fn work(slug: Slug, run: Run) -> Result<Work, Invalid> {
         });
     }
     let spoken = match slug {
-        Slug::Anthropic => Dialect::Messages,
+        Some(Slug::Anthropic) => Dialect::Messages,
         _ => Dialect::Chat,
     };
     match run.asked(spoken) {
