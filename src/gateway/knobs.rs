@@ -39,6 +39,15 @@ impl Knobs {
         }
     }
 
+    /// With tries and a timeout that are named elsewhere.
+    pub fn tried(self, head: &RequestHead, tries: u8, timeout: Option<Duration>) -> Self {
+        Self {
+            tries,
+            timeout,
+            ..self.with_pauses(head)
+        }
+    }
+
     fn with_pauses(self, head: &RequestHead) -> Self {
         let delay = number(head, "cf-aig-retry-delay").map(|delay| {
             Duration::from_millis(u64::try_from(delay).unwrap_or(0)).min(RETRY_DELAY_MAX)

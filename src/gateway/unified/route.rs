@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 use super::{ANY_PROVIDER, Begun, Exchange, Refusal, Reply};
 use crate::gateway::attempt::Failure;
 use crate::gateway::error::GatewayError;
-use crate::gateway::knobs::Knobs;
 use crate::gateway::metadata;
 use crate::http::RequestHead;
 use crate::limits::RESERVATION_MAX;
@@ -92,7 +91,9 @@ impl<'e> Exchange<'e, '_, '_> {
                         self.next_step(best.current, &body);
                     }
                     self.at_element(&route, ask.id);
-                    self.knobs = patience_of(ask.model, knobs);
+                    // The element's own count for it alone; where it names no timeout, the request's does.
+                    let (tries, timeout) = (ask.model.retries + 1, ask.model.timeout);
+                    self.knobs = knobs.tried(self.head, tries, timeout.or(knobs.timeout));
                     self.more = ask.has_others || more || best.answer.is_some();
                     let asked = self.ask_model(ask.model, stream, body.clone()).await?;
                     let answers = matches!(asked, Answered::Yes(_));
@@ -297,14 +298,6 @@ impl<'e> Exchange<'e, '_, '_> {
             dice: RandomState::new(),
         })
     }
-}
-
-/// The tries and the timeout that an element names count for it alone; else the request's own timeout does.
-fn patience_of(model: &Model, knobs: Knobs) -> Knobs {
-    let mut own = knobs;
-    own.tries = model.retries + 1;
-    own.timeout = model.timeout.or(knobs.timeout);
-    own
 }
 
 impl Best {
