@@ -25,6 +25,22 @@ pub const INFORMATIONAL_MAX: usize = 8;
 pub const DEADLINE_TICK: Duration = Duration::from_millis(10);
 /// Head start of one address over the next (RFC 8305 section 8).
 pub const CONNECT_STAGGER: Duration = Duration::from_millis(250);
+/// Connects to one of an origin's addresses that fail in a row before it is left out.
+pub const OUTLIER_CONNECT_ERRORS: u32 = 5;
+/// Answers below which their share of 5xx says nothing about an address.
+pub const OUTLIER_ANSWERS_MIN: u64 = 20;
+/// The share of 5xx at which an address is left out.
+pub const OUTLIER_FAILED_PERCENT: u64 = 50;
+/// Seconds over which answers are counted, to a second.
+pub const OUTLIER_WINDOW_SECONDS: u64 = 10;
+/// When an address that is left out is tried again for the first time; each probe that fails doubles the wait.
+pub const OUTLIER_PROBE_AFTER: Duration = Duration::from_secs(5);
+/// The longest such wait: an address that works again is seldom idle for longer.
+pub const OUTLIER_PROBE_MAX: Duration = Duration::from_secs(60);
+/// Addresses of an origin that are watched; they are searched with each answer, and names stand for a dozen at most.
+pub const OUTLIER_ADDRESSES_MAX: usize = 32;
+/// Notices about addresses kept until control prints them.
+pub const OUTLIER_NOTICES_MAX: usize = 64;
 /// Requests that may wait for a connection of one origin on one thread.
 pub const POOL_WAITERS_MAX: usize = 4096;
 /// How often a request that waits for a connection of another thread's looks again.

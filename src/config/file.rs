@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// Keys of the fixed tables.
-pub(super) const KEYS: [&str; 46] = [
+pub(super) const KEYS: [&str; 47] = [
     "account.id",
     "analytics.user_key",
     "data.access_log",
@@ -64,6 +64,7 @@ pub(super) const KEYS: [&str; 46] = [
     "upstream.connect",
     "upstream.connections_per_origin",
     "upstream.connections_per_origin_total",
+    "upstream.hosts",
     "upstream.keep_alive",
     "upstream.proxy",
     "upstream.response_head",

@@ -273,6 +273,7 @@ impl Sources<'_> {
             "unbounded",
             |text| value::number(text, 1, 100_000_000),
         );
+        let hosts = self.many("upstream.hosts", &[], value::host);
         let roots = self.one("upstream.roots", "bundled", value::roots);
         let ca_file = self.optional("upstream.ca_file", "none", value::readable);
         let proxy = self.one("upstream.proxy", "off", value::proxy);
@@ -284,6 +285,7 @@ impl Sources<'_> {
             keep_alive: keep_alive?,
             connections_per_origin: connections?,
             connections_per_origin_total: together,
+            hosts: hosts?,
             roots: roots?,
             ca_file,
             proxy: proxy?,

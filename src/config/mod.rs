@@ -5,7 +5,7 @@ mod load;
 mod secret;
 mod value;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,6 +162,8 @@ pub struct Upstream {
     pub connections_per_origin: usize,
     /// The same over all threads; `None`: only each thread's bound counts.
     pub connections_per_origin_total: Option<usize>,
+    /// Names that stand for these addresses, whatever the system says.
+    pub hosts: Vec<(Box<str>, Vec<IpAddr>)>,
     /// Which authorities are trusted.
     pub roots: Roots,
     /// Further authorities, PEM.

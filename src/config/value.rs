@@ -181,6 +181,21 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
         .ok_or_else(|| "must be an address or a network such as 10.0.0.0/8".to_owned())
 }
 
+/// A line as of `/etc/hosts`, the name first.
+pub(super) fn host(text: &str) -> Parsed<(Box<str>, Vec<IpAddr>)> {
+    let mut words = text.split_ascii_whitespace();
+    let name = words.next().filter(|name| name.parse::<IpAddr>().is_err());
+    let addresses = words.map(str::parse).collect::<Result<Vec<IpAddr>, _>>();
+    match (name, addresses) {
+        (Some(name), Ok(addresses)) if !addresses.is_empty() => {
+            Ok((name.to_ascii_lowercase().into(), addresses))
+        }
+        _ => Err(
+            "must be a name and then its addresses, such as \"vllm 10.0.0.1 10.0.0.2\"".to_owned(),
+        ),
+    }
+}
+
 pub(super) fn driver(text: &str) -> Parsed<Driver> {
     match text {
         "auto" => Ok(Driver::Auto),
@@ -344,6 +359,22 @@ mod tests {
                     .contains("allow_insecure")
             );
             assert!(base_url(far, true).is_ok());
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let addresses = ["10.0.0.1", "::1"].map(|text| text.parse().expect("an address"));
+        let read = host(" vLLM  10.0.0.1 ::1 ").expect("a host");
+        assert_eq!(read, ("vllm".into(), addresses.to_vec()));
+        for wrong in [
+            "",
+            "vllm",
+            "10.0.0.1 10.0.0.2",
+            "vllm other",
+            "vllm 10.0.0.1:80",
+        ] {
+            assert!(host(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -18,6 +18,7 @@ use crate::limits::{COALESCED_WRITE, REPLAY_MAX};
 use crate::net::deadlines::OnExpiry;
 use crate::net::http1::{Connection, ConnectionError};
 use crate::net::origin::Origin;
+use crate::net::outlier::Change;
 use crate::net::pool::{Checkout, PoolKey, Slot};
 use crate::net::task::Rounds;
 use crate::record::{End, bump};
@@ -98,6 +99,7 @@ pub(super) async fn attempt(
         };
         match exchange.run(settle).await {
             Ok(answer) => {
+                note(&mut upstream, answer.head.status() >= 500, outgoing, settle);
                 return Ok(Answer {
                     head: answer.head,
                     upstream,
@@ -111,6 +113,11 @@ pub(super) async fn attempt(
                     && is_close(&upstream, &error)
                     && sent.replayable(head.method());
                 if !replay {
+                    // A clock that the caller set says nothing about the provider.
+                    let patient = outgoing.response_head >= settings.clocks.response_head;
+                    if patient || is_close(&upstream, &error) {
+                        note(&mut upstream, true, outgoing, settle);
+                    }
                     return Err(no_answer(&upstream, &error, &outgoing.origin).into());
                 }
                 bump(&thread.counters.replays, 1);
@@ -123,6 +130,42 @@ pub(super) async fn attempt(
             }
             Err(Broken::Client(failure)) => return Err(failure),
         }
+    }
+}
+
+/// Notes how the address did that a request was sent to, where its origin has several.
+fn note(upstream: &mut Connection, failed: bool, outgoing: &Outgoing, settle: &mut Settle<'_>) {
+    if let Some(place) = upstream.place()
+        && let Some(change) = place.answered(failed)
+    {
+        tell(change, &outgoing.origin, settle);
+    }
+}
+
+/// Notes for the log that an address is left out or asked again.
+#[cold]
+fn tell(change: Change, origin: &Origin, settle: &mut Settle<'_>) {
+    let origin = origin.to_string();
+    match change {
+        Change::Ejected {
+            address,
+            reason,
+            wait,
+            ..
+        } => settle.decided("connection", "ejected", || {
+            [
+                ("address", address.to_string().into()),
+                ("reason", reason.to_string().into()),
+                ("wait_ms", (wait.as_millis() as u64).into()),
+                ("origin", origin.into()),
+            ]
+        }),
+        Change::Restored(address) => settle.decided("connection", "restored", || {
+            [
+                ("address", address.to_string().into()),
+                ("origin", origin.into()),
+            ]
+        }),
     }
 }
 
@@ -170,9 +213,23 @@ async fn connection(
         }
         Ok(Checkout::Open(slot)) => {
             let connector = thread.connector(settings, patience);
+            let mut changes = Vec::new();
             // Boxed: most requests find a warm connection and should not carry the room of a handshake.
-            match Box::pin(connector.connect(&outgoing.origin)).await {
-                Ok((connection, times)) => {
+            let connected = connector.connect_noting(&outgoing.origin, &mut changes);
+            let connected = Box::pin(connected).await;
+            for change in changes {
+                tell(change, &outgoing.origin, settle);
+            }
+            match connected {
+                Ok((mut connection, times)) => {
+                    if let Some(place) = connection.place().filter(|place| place.is_probe()) {
+                        settle.decided("connection", "probed", || {
+                            [
+                                ("address", place.address().to_string().into()),
+                                ("origin", outgoing.origin.to_string().into()),
+                            ]
+                        });
+                    }
                     bump(&thread.counters.connects, 1);
                     settle.timeline.dns += times.dns;
                     settle.timeline.tcp += times.tcp;

@@ -42,6 +42,7 @@ pub use mint::Minted;
 
 use crate::aggregate::Block;
 use crate::net::connect::Connector;
+use crate::net::health::Health;
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mailbox;
 use crate::net::pool::{Occupancy, Pool};
@@ -75,6 +76,8 @@ pub struct Shared {
     pub helpers: Helpers,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
+    /// How the addresses of origins did lately.
+    pub health: Arc<Health>,
     /// Upstream connections open, over all threads.
     pub occupancy: Arc<Occupancy>,
     /// Bytes of bodies held in memory, over all threads.
@@ -123,6 +126,7 @@ impl Thread {
             mailbox: self.mailbox.clone(),
             tls: settings.tls.clone(),
             proxy: settings.proxy.clone(),
+            health: self.shared.health.clone(),
             timeout,
         }
     }

@@ -38,6 +38,7 @@ pub(super) fn run(
                 mailbox,
                 tls: shared.tls.clone(),
                 proxy: None,
+                health: Default::default(),
                 timeout: shared.job.timeout,
             },
             shared,

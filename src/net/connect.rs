@@ -14,9 +14,11 @@ use quanta::Instant;
 use sha2::{Digest, Sha256};
 
 use super::deadlines::OnExpiry;
+use super::health::{Health, Plan};
 use super::http1::{Connection, ConnectionError};
 use super::mailbox::Mailbox;
 use super::origin::Origin;
+use super::outlier::Change;
 use super::resolver::{ResolveError, Resolver};
 use super::tls::UpstreamTls;
 use super::transport::Transport;
@@ -110,6 +112,8 @@ pub struct Connector {
     pub tls: UpstreamTls,
     /// An HTTP proxy that every connection goes through.
     pub proxy: Option<Arc<Origin>>,
+    /// How the addresses of origins that have several did lately. Not looked at where a proxy chooses among them.
+    pub health: Arc<Health>,
     /// The whole of resolution, TCP and TLS must be done within this.
     pub timeout: Duration,
 }
@@ -120,10 +124,35 @@ impl Connector {
         &self,
         origin: &Origin,
     ) -> Result<(Connection, ConnectTimes), ConnectError> {
+        self.connect_noting(origin, &mut Vec::new()).await
+    }
+
+    /// The same, and tells which addresses are left out for what came of it.
+    pub async fn connect_noting(
+        &self,
+        origin: &Origin,
+        changes: &mut Vec<Change>,
+    ) -> Result<(Connection, ConnectTimes), ConnectError> {
         let begin = Instant::now();
         let next_hop = self.proxy.as_deref().unwrap_or(origin);
         let addresses = self.resolve(next_hop).await?;
-        self.open(origin, origin, &addresses, begin).await
+        let plan = match self.proxy {
+            Some(_) => None,
+            None => self.health.plan(origin, &addresses),
+        };
+        match plan {
+            None => {
+                let mut watch = Watch::nobody();
+                self.open(origin, origin, &addresses, begin, &mut watch)
+                    .await
+            }
+            Some(mut plan) => {
+                let addresses = std::mem::take(&mut plan.addresses);
+                let mut watch = Watch(Some((plan, changes)));
+                self.open(origin, origin, &addresses, begin, &mut watch)
+                    .await
+            }
+        }
     }
 
     /// Opens a connection to `origin` at one of these addresses, which the caller has resolved and looked at: its name is not
@@ -138,9 +167,13 @@ impl Connector {
             (Some(proxy), Some(first)) => {
                 let place = Origin::new(origin.tls, &first.ip().to_string(), first.port());
                 let addresses = self.resolve(proxy).await?;
-                self.open(origin, &place, &addresses, begin).await
+                self.open(origin, &place, &addresses, begin, &mut Watch::nobody())
+                    .await
             }
-            _ => self.open(origin, origin, addresses, begin).await,
+            _ => {
+                self.open(origin, origin, addresses, begin, &mut Watch::nobody())
+                    .await
+            }
         }
     }
 
@@ -165,19 +198,21 @@ impl Connector {
         place: &Origin,
         addresses: &[SocketAddr],
         begin: Instant,
+        watch: &mut Watch<'_>,
     ) -> Result<(Connection, ConnectTimes), ConnectError> {
         let mut times = ConnectTimes {
             dns: begin.elapsed(),
             ..ConnectTimes::default()
         };
         let next_hop = self.proxy.as_deref().unwrap_or(origin);
-        let stream = self.race(next_hop, addresses, begin).await?;
+        let stream = self.race(next_hop, addresses, begin, watch).await?;
         let failed = |source| ConnectError::Connect {
             address: addresses[0],
             source,
         };
         let transport = Transport::new(stream).map_err(failed)?;
         let mut connection = Connection::client(transport);
+        let peer = connection.transport().peer();
         let left = self
             .timeout
             .saturating_sub(begin.elapsed())
@@ -195,10 +230,12 @@ impl Connector {
         times.tcp = begin.elapsed() - times.dns;
         if origin.tls {
             // Boxed, as the tunnel is: many connections are opened at once, and most need no handshake.
-            Box::pin(self.start_tls(&mut connection, origin)).await?;
+            let secured = Box::pin(self.start_tls(&mut connection, origin)).await;
+            secured.inspect_err(|_| watch.failed(peer))?;
             times.tls = begin.elapsed() - times.dns - times.tcp;
         }
         connection.transport().disarm_deadline();
+        watch.connected(peer, &mut connection);
         Ok((connection, times))
     }
 
@@ -209,10 +246,11 @@ impl Connector {
         hop: &Origin,
         addresses: &[SocketAddr],
         begin: Instant,
+        watch: &mut Watch<'_>,
     ) -> Result<TcpStream, ConnectError> {
         type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
         let mut waiting = addresses.iter().copied().peekable();
-        let mut running: Vec<(SocketAddr, Attempt)> = Vec::new();
+        let mut running: Vec<(SocketAddr, Instant, Attempt)> = Vec::new();
         let mut last = None;
         let mut overall = std::pin::pin!(monoio::time::sleep(
             self.timeout.saturating_sub(begin.elapsed())
@@ -220,17 +258,25 @@ impl Connector {
         let mut stagger = std::pin::pin!(monoio::time::sleep(Duration::ZERO));
         poll_fn(|cx| {
             if overall.as_mut().poll(cx).is_ready() {
+                let late = running.iter().map(|(address, since, _)| (*address, *since));
+                watch.outrun(late, None);
                 return Poll::Ready(Err(self.timed_out(hop)));
             }
             loop {
                 let mut failed = false;
                 let mut index = 0;
                 while index < running.len() {
-                    let (address, attempt) = &mut running[index];
+                    let (address, since, attempt) = &mut running[index];
+                    let (address, since) = (*address, *since);
                     match attempt.as_mut().poll(cx) {
-                        Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
+                        Poll::Ready(Ok(stream)) => {
+                            let others = running.iter().filter(|other| other.0 != address);
+                            let others = others.map(|(address, since, _)| (*address, *since));
+                            watch.outrun(others, Some(since));
+                            return Poll::Ready(Ok(stream));
+                        }
                         Poll::Ready(Err(source)) => {
-                            let address = *address;
+                            watch.failed(address);
                             last = Some(ConnectError::Connect { address, source });
                             drop(running.swap_remove(index));
                             failed = true;
@@ -241,7 +287,8 @@ impl Connector {
                 let due = failed || running.is_empty() || stagger.as_mut().poll(cx).is_ready();
                 match waiting.next_if(|_| due) {
                     Some(address) => {
-                        running.push((address, Box::pin(TcpStream::connect_addr(address))));
+                        let attempt = Box::pin(TcpStream::connect_addr(address));
+                        running.push((address, Instant::now(), attempt));
                         let next = monoio::time::Instant::now() + CONNECT_STAGGER;
                         stagger.as_mut().reset(next);
                     }
@@ -283,6 +330,43 @@ impl Connector {
 
     fn timed_out(&self, of: &Origin) -> ConnectError {
         ConnectError::TimedOut(of.authority.clone(), self.timeout)
+    }
+}
+
+/// Notes how the addresses of an origin do while a connection to one of them is opened, where it has several.
+struct Watch<'a>(Option<(Plan, &'a mut Vec<Change>)>);
+
+impl Watch<'_> {
+    /// Of an origin whose addresses are not ours to choose.
+    fn nobody() -> Self {
+        Self(None)
+    }
+
+    fn failed(&mut self, address: SocketAddr) {
+        if let Some((plan, changes)) = &mut self.0 {
+            changes.extend(plan.failed(address));
+        }
+    }
+
+    /// Connects that had their head start and yet did not get there, `before` one that did: nobody knows of them, but each
+    /// request would wait for them again.
+    fn outrun(
+        &mut self,
+        running: impl Iterator<Item = (SocketAddr, Instant)>,
+        before: Option<Instant>,
+    ) {
+        for (address, since) in running {
+            let earlier = before.is_none_or(|winner| since < winner);
+            if earlier && since.elapsed() >= CONNECT_STAGGER {
+                self.failed(address);
+            }
+        }
+    }
+
+    fn connected(&mut self, address: SocketAddr, connection: &mut Connection) {
+        if let Some((plan, _)) = &mut self.0 {
+            connection.set_place(plan.connected(address));
+        }
     }
 }
 
@@ -356,6 +440,7 @@ mod tests {
             mailbox,
             tls: UpstreamTls::build(Roots::Bundled, extra_ca).expect("roots"),
             proxy: None,
+            health: Arc::default(),
             timeout: Duration::from_secs(20),
         }
     }
@@ -492,11 +577,15 @@ mod tests {
                 gone.local_addr().expect("an address")
             };
             for addresses in [vec![dead, live], vec![refusing, live], vec![live, dead]] {
-                let stream = connector.race(&origin, &addresses, Instant::now()).await;
+                let stream = connector
+                    .race(&origin, &addresses, Instant::now(), &mut Watch::nobody())
+                    .await;
                 let peer = stream.expect("connected").peer_addr().expect("an address");
                 assert_eq!(peer, live, "{addresses:?}");
             }
-            let refused = connector.race(&origin, &[refusing], Instant::now()).await;
+            let refused = connector
+                .race(&origin, &[refusing], Instant::now(), &mut Watch::nobody())
+                .await;
             assert!(
                 matches!(refused, Err(ConnectError::Connect { address, .. }) if address == refusing)
             );
@@ -504,7 +593,9 @@ mod tests {
                 timeout: Duration::from_millis(100),
                 ..connector.clone()
             };
-            let late = brief.race(&origin, &[dead, dead], Instant::now()).await;
+            let late = brief
+                .race(&origin, &[dead, dead], Instant::now(), &mut Watch::nobody())
+                .await;
             assert!(late.is_err_and(|error| error.is_timeout()));
         });
     }

@@ -12,6 +12,7 @@ use quanta::Instant;
 use smallvec::SmallVec;
 
 use super::deadlines::OnExpiry;
+use super::health::Place;
 use super::transport::Transport;
 use crate::http::chunked::{ChunkedDecoder, ChunkedError};
 use crate::http::{
@@ -76,6 +77,8 @@ pub struct Connection {
     informational: usize,
     reusable: bool,
     head_came: Instant,
+    /// Its address among those of an origin that has several.
+    place: Option<Box<Place>>,
 }
 
 enum Body {
@@ -101,6 +104,7 @@ impl Connection {
             informational: 0,
             reusable: true,
             head_came: Instant::now(),
+            place: None,
         }
     }
 
@@ -117,6 +121,16 @@ impl Connection {
     /// The socket below.
     pub fn transport(&mut self) -> &mut Transport {
         &mut self.transport
+    }
+
+    /// Notes which of its origin's addresses it leads to.
+    pub fn set_place(&mut self, place: Place) {
+        self.place = Some(Box::new(place));
+    }
+
+    /// Its address among its origin's; `None` where that has one alone.
+    pub fn place(&mut self) -> Option<&mut Place> {
+        self.place.as_deref_mut()
     }
 
     /// Bytes already received beyond what was consumed, for a protocol that takes the connection over.

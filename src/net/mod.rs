@@ -3,10 +3,12 @@
 pub mod connect;
 pub mod deadlines;
 pub mod driver;
+pub mod health;
 pub mod helpers;
 pub mod http1;
 pub mod mailbox;
 pub mod origin;
+pub mod outlier;
 pub mod pool;
 pub mod pump;
 pub mod resolver;

@@ -187,27 +187,33 @@ impl Pool {
                 shelves.entry(key.clone()).or_insert(shelf)
             }
         };
-        let mut unfit = Vec::new();
-        let mut warm = None;
-        while let Some(Idle { mut connection, .. }) = shelf.idle.pop() {
-            if is_quiet(&mut connection) {
-                warm = Some(connection);
-                break;
-            }
-            shelf.closed();
-            unfit.push(connection);
-        }
         let slot = || Slot {
             pool: self.clone(),
             key: key.clone(),
             returned: false,
         };
+        let mut unfit = Vec::new();
+        let mut warm = None;
+        while let Some(mut idle) = shelf.idle.pop() {
+            if !is_fit(&mut idle.connection) {
+                shelf.closed();
+                unfit.push(idle.connection);
+                continue;
+            }
+            let place = idle.connection.place();
+            if place.is_some_and(|place| place.probe_due()) && shelf.may_open(&self.limits) {
+                // What serves stays here: a new connection finds out whether another address works again.
+                shelf.idle.push(idle);
+                shelf.open += 1;
+                return Some(Checkout::Open(slot()));
+            }
+            warm = Some(idle.connection);
+            break;
+        }
         if let Some(connection) = warm {
             return Some(Checkout::Warm(connection, slot()));
         }
-        let may_open = shelf.open < self.limits.per_origin
-            && shelf.everywhere.enter(self.limits.per_origin_total);
-        may_open.then(|| {
+        shelf.may_open(&self.limits).then(|| {
             shelf.open += 1;
             Checkout::Open(slot())
         })
@@ -268,7 +274,7 @@ impl Pool {
                 let wanted = shelf.is_wanted_elsewhere();
                 let idle = &mut shelf.idle[index];
                 let old = now.saturating_duration_since(idle.since) >= self.limits.idle;
-                if wanted || old || !is_quiet(&mut idle.connection) {
+                if wanted || old || !is_fit(&mut idle.connection) {
                     unfit.push(shelf.idle.remove(index));
                     shelf.closed();
                 } else {
@@ -313,6 +319,11 @@ impl Pool {
 }
 
 impl Shelf {
+    /// Whether one more may be open; it counts as such among all threads' then.
+    fn may_open(&self, limits: &PoolLimits) -> bool {
+        self.open < limits.per_origin && self.everywhere.enter(limits.per_origin_total)
+    }
+
     fn closed(&mut self) {
         self.open -= 1;
         self.everywhere.open.fetch_sub(1, Ordering::Relaxed);
@@ -366,7 +377,7 @@ impl Drop for Waiting<'_> {
 impl Slot {
     /// Puts a connection back for the next request. Its read is armed at once, so that a close is seen.
     pub fn give_back(mut self, mut connection: Box<Connection>) {
-        if !connection.reusable() || !is_quiet(&mut connection) {
+        if !connection.reusable() || !is_fit(&mut connection) {
             return;
         }
         self.returned = true;
@@ -380,6 +391,11 @@ impl Drop for Slot {
             self.pool.release(&self.key, None);
         }
     }
+}
+
+/// Whether the next request may have it: it is open, and its address is not left out.
+fn is_fit(connection: &mut Connection) -> bool {
+    is_quiet(connection) && connection.place().is_none_or(|place| !place.is_out())
 }
 
 /// Arms the idle read, or looks at it, without anyone to wake.

@@ -52,8 +52,18 @@ struct Name {
 impl Resolver {
     /// Starts the threads; several, so that one dead name does not hold up the others. They end with the resolver.
     pub fn start(threads: usize) -> io::Result<Arc<Self>> {
-        Self::start_with(threads, |host, port| {
-            Ok((host, port).to_socket_addrs()?.collect())
+        Self::start_knowing(threads, Vec::new())
+    }
+
+    /// [`Resolver::start`] with names that the system is not asked for.
+    pub fn start_knowing(
+        threads: usize,
+        hosts: Vec<(Box<str>, Vec<IpAddr>)>,
+    ) -> io::Result<Arc<Self>> {
+        let hosts: HashMap<_, _> = hosts.into_iter().collect();
+        Self::start_with(threads, move |host, port| match hosts.get(host) {
+            Some(known) => Ok(known.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
+            None => Ok((host, port).to_socket_addrs()?.collect()),
         })
     }
 
@@ -241,6 +251,20 @@ mod tests {
         let given = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"].map(parse);
         let expected = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"].map(parse);
         assert_eq!(&*interleave(given.to_vec()), &expected);
+    }
+
+    #[test]
+    fn names_may_be_known_without_the_system() {
+        let known = ["127.0.0.2", "127.0.0.1"].map(|text| text.parse().expect("an address"));
+        let hosts = vec![("no.such.name.invalid".into(), known.to_vec())];
+        let resolver = Resolver::start_knowing(1, hosts).expect("a thread");
+        run(async |mailbox| {
+            let found = resolver
+                .resolve(mailbox, "no.such.name.invalid", 80, PATIENCE)
+                .await
+                .expect("addresses");
+            assert_eq!(*found, known.map(|ip| SocketAddr::new(ip, 80)));
+        });
     }
 
     #[test]

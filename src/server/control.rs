@@ -29,6 +29,7 @@ use crate::limits::{
 };
 use crate::manage::{self, Api, Declared, Evaluator, Problem, PublishError, publish};
 use crate::net::driver::{DriverChoice, Probe};
+use crate::net::health::Health;
 use crate::net::helpers::Helpers;
 use crate::net::http1::HeadClocks;
 use crate::net::mailbox::{self, Mailbox, Message};
@@ -139,6 +140,7 @@ struct State {
     writer: Mutex<Option<Writer>>,
     logs: Arc<Logs>,
     cache: Arc<Cache>,
+    health: Arc<Health>,
     analytics: Arc<Analytics>,
     epoch: Instant,
 }
@@ -227,6 +229,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
     let cache = cache::open(&config.cache, data_dir.path()).map_err(thread_failed("cache"))?;
     let cache = Arc::new(cache);
     let (asks, asked) = mpsc::channel(ASKS_MAX);
+    let health = Arc::new(Health::default());
     let shared = Arc::new(Shared {
         snapshot: published.clone(),
         // A full queue holds the same question already.
@@ -237,7 +240,9 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         cache: cache.clone(),
         flights: Arc::default(),
         helpers: Helpers::start(HELPERS).map_err(thread_failed("helper"))?,
-        resolver: Resolver::start(RESOLVER_THREADS).map_err(thread_failed("resolver"))?,
+        resolver: Resolver::start_knowing(RESOLVER_THREADS, config.upstream.hosts.clone())
+            .map_err(thread_failed("resolver"))?,
+        health: health.clone(),
         background: Default::default(),
         occupancy: Arc::default(),
         buffered: AtomicUsize::new(0),
@@ -254,6 +259,7 @@ pub(super) fn start(start: Start) -> Result<Running, StartError> {
         writer: Mutex::new(Some(writer)),
         logs,
         cache,
+        health,
         analytics,
         epoch: Instant::now(),
     });
@@ -507,6 +513,9 @@ impl Crew {
         for text in self.watch.look(now, heartbeats) {
             notice::say(text);
         }
+        for text in self.state.health.take_notices() {
+            notice::say(text);
+        }
     }
 
     /// What a dead thread had open went with it.
@@ -715,6 +724,8 @@ impl manage::Status for State {
             restarts: self.restarts.load(Ordering::Relaxed),
             lines_lost: self.writer().as_ref().map_or(0, Writer::lost),
             publications: self.published.count(),
+            ejected: self.health.ejected(),
+            ejections: self.health.ejections(),
             cache: self.cache.stats(),
         };
         let counters = self.counters().clone();
@@ -794,6 +805,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("data.headers", a.headers != b.headers),
         ("data.connections", a.connections != b.connections),
         ("data.drain", a.drain != b.drain),
+        ("upstream.hosts", c.hosts != d.hosts),
         ("upstream.keep_alive", c.keep_alive != d.keep_alive),
         (
             "upstream.connections_per_origin",

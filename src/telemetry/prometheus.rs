@@ -21,6 +21,10 @@ pub struct Process {
     pub lines_lost: u64,
     /// Configurations published since the start.
     pub publications: u64,
+    /// Addresses of providers that are left out.
+    pub ejected: usize,
+    /// How often one was.
+    pub ejections: u64,
     /// The stored answers.
     pub cache: cache::Stats,
 }
@@ -176,6 +180,18 @@ pub fn render(threads: &[Arc<Counters>], process: Process, logs: Option<&Logs>) 
         "counter",
         "Configurations published.",
         process.publications,
+    );
+    page.single(
+        "upstream_ejected_addresses",
+        "gauge",
+        "Addresses of origins with several that are left out for their failures.",
+        process.ejected as u64,
+    );
+    page.single(
+        "upstream_ejections_total",
+        "counter",
+        "Addresses left out for their failures.",
+        process.ejections,
     );
     if let Some(logs) = logs {
         page.logs(logs);

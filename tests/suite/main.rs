@@ -17,6 +17,7 @@ mod limits;
 mod logs;
 mod native;
 mod permissions;
+mod resilience;
 mod resources;
 mod routes;
 mod sim;

@@ -20,8 +20,9 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Rooms that know no socket and no runtime.
-const SANS_IO: [&str; 11] = [
+const SANS_IO: [&str; 12] = [
     "http",
+    "net/outlier",
     "providers",
     "route",
     "meter",

@@ -356,6 +356,7 @@ mod tests {
             mailbox,
             tls: UpstreamTls::build(Roots::Bundled, None).expect("roots"),
             proxy,
+            health: Default::default(),
             timeout: Duration::from_secs(20),
         };
         runtime.block_on(async {
@@ -580,6 +581,7 @@ mod tests {
             mailbox,
             tls: UpstreamTls::build(Roots::Bundled, None).expect("roots"),
             proxy: None,
+            health: Default::default(),
             timeout: Duration::from_secs(20),
         };
         let found = runtime.block_on(async {
