@@ -7,7 +7,7 @@
 //! | [`limits`] | every bound in the program, named, with its reason |
 //! | [`memory`] | the allocator |
 //! | [`http`] | sans-I/O HTTP/1.1: heads, framing, chunks, server-sent events, AWS event streams, the PROXY protocol |
-//! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay; `outlier`, which addresses are left out |
+//! | [`net`] | the I/O shell over monoio: transport, deadlines, driver, mailbox, resolver, TLS, pool, connections, relay; `outlier` leaves addresses out |
 //! | [`providers`] | slugs, aliases, path and version rules, base URLs, where keys go, AWS signatures, Google tokens, which headers cross |
 //! | [`route`] | dynamic routes: the graph, its conditions, and the walk of a request through it |
 //! | [`meter`] | token usage, read beside a relayed answer of any dialect |
